@@ -1,0 +1,1 @@
+"""HeadStudio: one sentence becomes an animatable 3D head."""
