@@ -1,0 +1,1 @@
+"""Score distillation from a diffusion prior: components, prompts, gradient rules and the loss."""
