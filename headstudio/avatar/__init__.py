@@ -1,0 +1,1 @@
+"""What is optimised: Gaussians (or other matter) that a head carries."""

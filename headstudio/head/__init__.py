@@ -1,0 +1,1 @@
+"""Parametric heads: shape, expression and joints in, vertices out."""
