@@ -1,0 +1,220 @@
+"""The diffusion prior: diffusers components, frozen, behind the few calls that distillation needs."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from headstudio.errors import UserError
+from headstudio.guidance.vocabulary import VOCABULARY_FILE, load_vocabulary
+
+log = logging.getLogger(__name__)
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+class Prior:
+    """A latent diffusion model (UNet, VAE, text encoder, scheduler) with an optional ControlNet, all frozen.
+
+    Pictures are RGB in [0, 1]; latents are what the UNet sees (the VAE's times its `scaling_factor`). Every
+    prediction is returned as noise (epsilon), whatever the UNet was trained to predict.
+
+    Attributes:
+        picture_size: side in pixels of the pictures that the UNet was trained on.
+        alphas_cumprod: (T,) float32, the scheduler's alpha bar.
+        vocabulary: the words that the prior knows, or None where it takes any.
+        vocabulary_file: where they are listed, for messages.
+    """
+
+    def __init__(
+        self,
+        *,
+        unet: Any,
+        vae: Any,
+        text_encoder: Any,
+        tokenizer: Any,
+        scheduler: Any,
+        controlnet: Any | None,
+        vocabulary: frozenset[str] | None = None,
+        vocabulary_file: str = VOCABULARY_FILE,
+    ) -> None:
+        kind = scheduler.config.prediction_type
+        if kind not in ("epsilon", "v_prediction"):
+            raise UserError(f"prior: scheduler prediction_type={kind!r} is not supported; use epsilon or v_prediction.")
+        self.unet, self.vae, self.text_encoder, self.controlnet = unet, vae, text_encoder, controlnet
+        self.tokenizer, self.scheduler = tokenizer, scheduler
+        self.vocabulary, self.vocabulary_file = vocabulary, vocabulary_file
+        self.predicts_velocity = kind == "v_prediction"
+        self.alphas_cumprod = scheduler.alphas_cumprod.float()
+        self.picture_size = int(unet.config.sample_size) * 2 ** (len(vae.config.block_out_channels) - 1)
+        for model in self._models():
+            model.requires_grad_(False).eval()
+        for model in (unet, controlnet):
+            if model is not None:
+                model.to(memory_format=torch.channels_last)  # 1.2x faster convolutions on the CPU, also on CUDA
+
+    def _models(self) -> list[nn.Module]:
+        return [m for m in (self.unet, self.vae, self.text_encoder, self.controlnet) if m is not None]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the components lie."""
+        return self.unet.device
+
+    @property
+    def num_timesteps(self) -> int:
+        """How many noise levels the scheduler counts; timesteps are 0 .. num_timesteps - 1."""
+        return len(self.alphas_cumprod)
+
+    def to(self, device: torch.device | str) -> Prior:
+        """Move every component; returns self."""
+        for model in self._models():
+            model.to(device)
+        self.alphas_cumprod = self.alphas_cumprod.to(device)
+        return self
+
+    @torch.no_grad()
+    def encode_prompts(self, prompts: list[str]) -> Float[Tensor, "K T D"]:
+        """Text embeddings, as `StableDiffusionPipeline.encode_prompt` makes them; a cut prompt is warned about."""
+        if self.text_encoder is None:
+            raise RuntimeError("the text encoder has been freed; encode all prompts before free_text_encoder()")
+        length = self.tokenizer.model_max_length
+        for prompt in prompts:
+            ids = self.tokenizer(prompt, truncation=False, verbose=False).input_ids
+            if len(ids) > length:
+                rest = self.tokenizer.decode(ids[length - 1 : -1])
+                log.warning("The prompt is longer than the prior's %d tokens; this part is cut: %r", length, rest)
+        tokens = self.tokenizer(prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+        masked = getattr(self.text_encoder.config, "use_attention_mask", False)
+        mask = tokens.attention_mask.to(self.device) if masked else None
+        return self.text_encoder(tokens.input_ids.to(self.device), attention_mask=mask)[0]
+
+    def free_text_encoder(self) -> None:
+        """Drop the text encoder and the tokenizer; embeddings already made stay valid."""
+        self.text_encoder = self.tokenizer = None
+
+    def encode_images(
+        self, rgb: Float[Tensor, "B 3 H W"], generator: torch.Generator | None = None
+    ) -> Float[Tensor, "B C h w"]:
+        """Latents of pictures in [0, 1], differentiable; pictures of another size are resized bilinearly first.
+
+        With a generator the VAE's posterior is sampled, as the official code does (controlnet_guidance.py,
+        `encode_images`); without one its mode is taken. For a `LinearCodec` the two are the same.
+        """
+        posterior = self.vae.encode(self._resized(rgb).to(self.vae.dtype) * 2 - 1).latent_dist
+        latents = posterior.mode() if generator is None else posterior.sample(generator)
+        return (latents * self.vae.config.scaling_factor).to(rgb.dtype)
+
+    @torch.no_grad()
+    def decode_latents(self, latents: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 3 H W"]:
+        """Pictures in [0, 1] (clamped) of latents."""
+        pictures = self.vae.decode((latents / self.vae.config.scaling_factor).to(self.vae.dtype)).sample
+        return (pictures / 2 + 0.5).clamp(0, 1).to(latents.dtype)
+
+    def add_noise(
+        self, latents: Float[Tensor, "B C h w"], noise: Float[Tensor, "B C h w"], timesteps: Int[Tensor, " B"]
+    ) -> Float[Tensor, "B C h w"]:
+        """x_t = alpha_t x_0 + sigma_t noise (below Eq. 1), with alpha_t = sqrt(alpha bar)."""
+        alpha, sigma = self.alpha_sigma(timesteps)
+        return alpha * latents + sigma * noise
+
+    @torch.no_grad()
+    def predict_noise(
+        self,
+        noisy: Float[Tensor, "K C h w"],
+        timesteps: Int[Tensor, " K"],
+        embeddings: Float[Tensor, "K T D"],
+        control: Float[Tensor, "K 3 H W"] | None,
+        conditioning_scale: float,
+    ) -> Float[Tensor, "K C h w"]:
+        """epsilon_phi(x_t; y, C, t): the noise that the model sees in `noisy`; nothing here carries a gradient.
+
+        Args:
+            noisy: latents at `timesteps`.
+            timesteps: 0 .. num_timesteps - 1, one per row.
+            embeddings: one text per row.
+            control: RGB landmark maps in [0, 1], one per row, resized to `picture_size` if they differ; None runs the
+                UNet alone (plain SDS).
+            conditioning_scale: factor on what the ControlNet adds.
+        """
+        dtype = self.unet.dtype
+        rows, texts = noisy.to(dtype, memory_format=torch.channels_last), embeddings.to(dtype)
+        added: dict[str, Any] = {}
+        if control is not None:
+            if self.controlnet is None:
+                raise ValueError("a control map was given to a prior without a ControlNet")
+            added["down_block_additional_residuals"], added["mid_block_additional_residual"] = self.controlnet(
+                rows,
+                timesteps,
+                encoder_hidden_states=texts,
+                controlnet_cond=self._resized(control).to(dtype),
+                conditioning_scale=conditioning_scale,
+                return_dict=False,
+            )
+        predicted = self.unet(rows, timesteps, encoder_hidden_states=texts, return_dict=False, **added)[0]
+        predicted = predicted.to(noisy.dtype)
+        if self.predicts_velocity:  # v = alpha eps - sigma x_0, hence eps = alpha v + sigma x_t (Salimans & Ho, app. D)
+            alpha, sigma = self.alpha_sigma(timesteps)
+            predicted = alpha * predicted + sigma * noisy
+        return predicted
+
+    def alpha_sigma(self, timesteps: Int[Tensor, " B"]) -> tuple[Float[Tensor, "B 1 1 1"], Float[Tensor, "B 1 1 1"]]:
+        """Signal and noise factors of x_t at each timestep; -1 means the clean end (1, 0)."""
+        level = torch.where(timesteps >= 0, self.alphas_cumprod[timesteps.clamp_min(0)], 1.0)[:, None, None, None]
+        return level.sqrt(), (1 - level).sqrt()
+
+    def _resized(self, pictures: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 S S"]:
+        size = (self.picture_size, self.picture_size)
+        if pictures.shape[-2:] == size:
+            return pictures
+        return interpolate(pictures, size=size, mode="bilinear", align_corners=False)
+
+
+def load_prior(
+    *,
+    path: str,
+    controlnet_path: str | None,
+    controlnet_subfolder: str | None,
+    dtype: str,
+    vae_dtype: str,
+) -> Prior:
+    """A prior from a folder in diffusers' format (or a hub id), on the CPU; move it with `Prior.to`.
+
+    Args:
+        path: folder with `unet`, `vae` (`AutoencoderKL` or our `LinearCodec`), `text_encoder`, `tokenizer`,
+            `scheduler`; may hold `vocabulary.txt`, the words it knows.
+        controlnet_path: folder or hub id of the ControlNet; None takes `<path>/controlnet` where that exists.
+        controlnet_subfolder: folder inside `controlnet_path`, or None.
+        dtype: float32, float16 or bfloat16, of the UNet, the ControlNet and the text encoder.
+        vae_dtype: the same for the VAE, through which gradients flow.
+
+    Raises:
+        UserError: a path that does not exist or lacks a component, or an unknown dtype.
+    """
+    for key, value in (("dtype", dtype), ("vae_dtype", vae_dtype)):
+        if value not in DTYPES:
+            raise UserError(f"prior.{key}={value!r} is unknown; use one of {', '.join(DTYPES)}.")
+    local = Path(path).is_dir()
+    if not local and (Path(path).is_absolute() or path.count("/") != 1):
+        raise UserError(f"prior.path={path!r} is no folder; name a folder in diffusers' format or a hub id owner/name.")
+    if local and controlnet_path is None and (Path(path) / "controlnet").is_dir():
+        controlnet_path, controlnet_subfolder = path, "controlnet"
+    from headstudio.guidance.components import load_components
+
+    try:
+        components = load_components(path, controlnet_path, controlnet_subfolder, DTYPES[dtype], DTYPES[vae_dtype])
+    except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"prior.path={path!r} can't be loaded as a diffusers folder: {reason}") from error
+    return Prior(
+        **components,
+        vocabulary=load_vocabulary(path) if local else None,
+        vocabulary_file=str(Path(path) / VOCABULARY_FILE),
+    )

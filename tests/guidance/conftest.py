@@ -1,0 +1,129 @@
+"""Random components of a tiny latent diffusion model, in diffusers' own classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+WORDS = ["a", "head", "with", "green", "red", "hair", "skin", "view", "front", "side", "back", "overhead", "blurry"]
+LATENTS, TOKENS, WIDTH = 6, 12, 16
+
+
+def make_tokenizer() -> Any:
+    from transformers import CLIPTokenizer
+
+    letters = [chr(c) for c in range(ord("a"), ord("z") + 1)] + [","]
+    vocab = ["<|startoftext|>", "<|endoftext|>", *letters, *(letter + "</w>" for letter in letters)]
+    merges = []
+    for word in WORDS:
+        symbols = [*word[:-1], word[-1] + "</w>"]
+        while len(symbols) > 1:
+            merges.append(f"{symbols[0]} {symbols[1]}")
+            symbols[:2] = [symbols[0] + symbols[1]]
+            vocab.append(symbols[0])
+    numbered = {token: number for number, token in enumerate(dict.fromkeys(vocab))}
+    pairs = [tuple(merge.split(" ")) for merge in dict.fromkeys(merges)]
+    return CLIPTokenizer(vocab=numbered, merges=pairs, model_max_length=TOKENS)
+
+
+def make_text_encoder(vocab_size: int) -> Any:
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=vocab_size,
+            hidden_size=WIDTH,
+            intermediate_size=2 * WIDTH,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            max_position_embeddings=TOKENS,
+            bos_token_id=0,
+            eos_token_id=1,
+            pad_token_id=1,
+        )
+    )
+
+
+def make_unet(latent_channels: int) -> Any:
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel(
+        sample_size=8,
+        in_channels=latent_channels,
+        out_channels=latent_channels,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        norm_num_groups=4,
+        cross_attention_dim=WIDTH,
+        attention_head_dim=4,
+    )
+
+
+def make_controlnet(unet: Any) -> Any:
+    from diffusers import ControlNetModel
+
+    # Three strides of two: from a picture of 64 to latents of 8.
+    net = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(4, 4, 8, 8))
+    for parameter in net.parameters():  # its output layers start at zero; a control map must matter here
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.3)
+    return net
+
+
+def make_linear_codec() -> Any:
+    from headstudio.guidance.linear_codec import LinearCodec
+
+    return LinearCodec.fit(torch.rand(4, 3, 64, 64) * 2 - 1, latent_channels=LATENTS)
+
+
+def make_autoencoder() -> Any:
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        block_out_channels=(4, 4, 4, 4),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        latent_channels=LATENTS,
+        norm_num_groups=2,
+        sample_size=64,
+        scaling_factor=0.7,
+    )
+
+
+def make_components(
+    prediction_type: str = "v_prediction", vae: Callable[[], Any] = make_linear_codec
+) -> dict[str, Any]:
+    from diffusers import DDIMScheduler
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        tokenizer, unet = make_tokenizer(), make_unet(LATENTS)
+        components = {
+            "unet": unet,
+            "controlnet": make_controlnet(unet),
+            "vae": vae(),
+            "text_encoder": make_text_encoder(len(tokenizer)),
+            "tokenizer": tokenizer,
+        }
+    components["scheduler"] = DDIMScheduler(
+        prediction_type=prediction_type, timestep_spacing="trailing", clip_sample=False, beta_schedule="scaled_linear"
+    )
+    return components
+
+
+@pytest.fixture(scope="session")
+def components() -> dict[str, Any]:
+    """Shared and read-only: a v-prediction model with a linear codec. Tests that free a part make their own `Prior`."""
+    return make_components()
+
+
+@pytest.fixture
+def prior(components: dict[str, Any]) -> Any:
+    from headstudio.guidance.prior import Prior
+
+    return Prior(**components)
