@@ -1,0 +1,100 @@
+"""Mesh regularisation, Eq. 8-10: how far a Gaussian may leave its triangle, and how big it may grow.
+
+How `max(., tau)` is read. Eq. 8 and 9 penalise the norm of max(x, tau), where x is the distance (or the scale) in
+world units. Below tau its gradient is zero, above it that of x. The hinge max(x - tau, 0) has the same gradients,
+and its value is 0 where nothing is wrong, so a loss curve shows violations and not the sum of all tolerances. The
+offset tau changes nothing but the value, and inside an outer norm over several numbers it would let those that
+are within their tolerance dilute those that are not. So we take the hinge.
+
+How the norms are read. Eq. 10 divides by the root of a triangle's area, so Eq. 8 and 9 are values of one Gaussian:
+the outer norm runs over what one Gaussian has, one number for the position and three for the scale. A loss is the
+mean over poses and the *sum* over Gaussians: the pull on one Gaussian then stays the same when others are cloned.
+(The official code takes a mean over the violators, smooth L1 for the position, and divides by S.)
+
+The triangle is measured, not taught: area and tau are detached, or the shape could buy room by growing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from headstudio.avatar.frames import Frames
+from headstudio.errors import UserError
+
+if TYPE_CHECKING:
+    from headstudio.avatar.rigged import RiggedGaussians
+
+
+class Regularisation(Protocol):
+    """What an option of the group `reg` is: named loss terms, already weighted, to be added."""
+
+    def __call__(self, avatar: RiggedGaussians, frames: Frames) -> dict[str, Tensor]: ...
+
+
+def position_excess(
+    means: Float[Tensor, "N 3"], root_area: Float[Tensor, "P N"], tolerance: Float[Tensor, "P N"]
+) -> Float[Tensor, "P N"]:
+    """Eq. 8: how much further than `tolerance` each Gaussian is from the middle of its triangle, world units.
+
+    `means` are local. The rotation of Eq. 8 is left out: it does not change a length.
+    """
+    return torch.relu(root_area * torch.linalg.vector_norm(means, dim=-1) - tolerance)
+
+
+def scale_excess(
+    scales: Float[Tensor, "N 3"], root_area: Float[Tensor, "P N"], tolerance: Float[Tensor, "P N"]
+) -> Float[Tensor, "P N"]:
+    """Eq. 9: norm over the axes of how much larger than `tolerance` each local scale is, world units."""
+    return torch.linalg.vector_norm(torch.relu(root_area[..., None] * scales - tolerance[..., None]), dim=-1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeshRegularisation:
+    """Eq. 10, with the factor 1/sqrt(S) when `scaled`, without it (the paper's strict ablation) when not.
+
+    Args:
+        lambda_pos, lambda_scale: weights; 0.1 and 0.1 in the paper.
+        tolerance_pos, tolerance_scale: tau_pos and tau_s in units of the triangle's tau; 0.5 and 0.5 in the paper.
+        scaled: divide by the root of the triangle's area, which frees the large triangles (scalp, jaw, neck)
+            relative to the small ones (lids, lips).
+
+    Raises:
+        UserError: when a number is negative.
+    """
+
+    lambda_pos: float
+    lambda_scale: float
+    tolerance_pos: float
+    tolerance_scale: float
+    scaled: bool
+
+    def __post_init__(self) -> None:
+        for name in ("lambda_pos", "lambda_scale", "tolerance_pos", "tolerance_scale"):
+            if getattr(self, name) < 0:
+                raise UserError(f"reg.{name}={getattr(self, name)} is not possible: it must be 0 or more.")
+
+    def __call__(self, avatar: RiggedGaussians, frames: Frames) -> dict[str, Tensor]:
+        """{"reg_position": ..., "reg_scale": ...}: scalars, for the triangles of the present poses."""
+        root = frames.area.detach().index_select(1, avatar.triangle).sqrt()
+        reach = frames.reach.detach().index_select(1, avatar.triangle)
+        position = position_excess(avatar.means, root, self.tolerance_pos * reach)
+        scale = scale_excess(avatar.log_scales.exp(), root, self.tolerance_scale * reach)
+        if self.scaled:
+            position, scale = position / root, scale / root
+        return {
+            "reg_position": self.lambda_pos * position.sum(1).mean(),
+            "reg_scale": self.lambda_scale * scale.sum(1).mean(),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoRegularisation:
+    """No terms: Gaussians may go where the guidance pulls them."""
+
+    def __call__(self, avatar: RiggedGaussians, frames: Frames) -> dict[str, Tensor]:
+        return {}
