@@ -28,11 +28,11 @@ class Timeline:
         self._seconds = seconds
         self._generator = generator
         self._speak()
-        self._blink_times = self._moments(1.0, 1.6, 4.5)
+        self._blink_times = self._moments(0.7, 1.6, 4.5)
         self._emphasis_times = self._moments(0.9, 1.2, 3.5)
         self._nod_times = self._moments(1.2, 1.5, 4.0)
         self._nod_depth = 0.3 + 0.4 * self._draw(len(self._nod_times))
-        self._gaze_times, self._gaze_targets = self._steps(0.8, 0.5, 2.0, columns=2, home=0.4)
+        self._gaze_times, self._gaze_targets = self._steps(0.8, 0.5, 2.0, columns=2, home=0.3)
         self._mood_times, self._mood_strength = self._steps(0.6, 1.5, 4.0, columns=1, home=0.35)
         self._mood_faces = torch.tensor(_CALM)[torch.randint(len(_CALM), (len(self._mood_times),), generator=generator)]
         self._sway_hz = 0.08 + 0.22 * self._draw(3, 3)
@@ -103,8 +103,8 @@ class Timeline:
         self._sound_efforts = 0.7 + 0.5 * self._draw(len(self._sounds))
 
     def _moments(self, first: float, shortest: float, longest: float) -> Float[Tensor, " K"]:
-        """Instants at random intervals."""
-        moments, now = [], first + (longest - shortest) * self._draw(1).item()
+        """Instants at random intervals; the first within a second of `first`, so that a short film has one too."""
+        moments, now = [], first + self._draw(1).item()
         while now < self._seconds:
             moments.append(now)
             now += shortest + (longest - shortest) * self._draw(1).item()
