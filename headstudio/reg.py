@@ -25,6 +25,7 @@ from torch import Tensor
 
 from headstudio.avatar.frames import Frames
 from headstudio.errors import UserError
+from headstudio.schedule import Schedule, as_schedule
 
 if TYPE_CHECKING:
     from headstudio.avatar.rigged import RiggedGaussians
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 class Regularisation(Protocol):
     """What an option of the group `reg` is: named loss terms, already weighted, to be added."""
 
-    def __call__(self, avatar: RiggedGaussians, frames: Frames) -> dict[str, Tensor]: ...
+    def __call__(self, avatar: RiggedGaussians, frames: Frames, step: int) -> dict[str, Tensor]: ...
 
 
 def position_excess(
@@ -58,7 +59,8 @@ class MeshRegularisation:
     """Eq. 10, with the factor 1/sqrt(S) when `scaled`, without it (the paper's strict ablation) when not.
 
     Args:
-        lambda_pos, lambda_scale: weights; 0.1 and 0.1 in the paper.
+        lambda_pos, lambda_scale: weights, or schedules of them (the official code starts the position's late);
+            0.1 and 0.1 in the paper.
         tolerance_pos, tolerance_scale: tau_pos and tau_s in units of the triangle's tau; 0.5 and 0.5 in the paper.
         scaled: divide by the root of the triangle's area, which frees the large triangles (scalp, jaw, neck)
             relative to the small ones (lids, lips).
@@ -67,18 +69,19 @@ class MeshRegularisation:
         UserError: when a number is negative.
     """
 
-    lambda_pos: float
-    lambda_scale: float
+    lambda_pos: float | Schedule
+    lambda_scale: float | Schedule
     tolerance_pos: float
     tolerance_scale: float
     scaled: bool
 
     def __post_init__(self) -> None:
         for name in ("lambda_pos", "lambda_scale", "tolerance_pos", "tolerance_scale"):
-            if getattr(self, name) < 0:
-                raise UserError(f"reg.{name}={getattr(self, name)} is not possible: it must be 0 or more.")
+            value = as_schedule(getattr(self, name))(0)
+            if value < 0:
+                raise UserError(f"reg.{name}={value:g} is not possible: it must be 0 or more.")
 
-    def __call__(self, avatar: RiggedGaussians, frames: Frames) -> dict[str, Tensor]:
+    def __call__(self, avatar: RiggedGaussians, frames: Frames, step: int) -> dict[str, Tensor]:
         """{"reg_position": ..., "reg_scale": ...}: scalars, for the triangles of the present poses."""
         root = frames.area.detach().index_select(1, avatar.triangle).sqrt()
         reach = frames.reach.detach().index_select(1, avatar.triangle)
@@ -87,8 +90,8 @@ class MeshRegularisation:
         if self.scaled:
             position, scale = position / root, scale / root
         return {
-            "reg_position": self.lambda_pos * position.sum(1).mean(),
-            "reg_scale": self.lambda_scale * scale.sum(1).mean(),
+            "reg_position": as_schedule(self.lambda_pos)(step) * position.sum(1).mean(),
+            "reg_scale": as_schedule(self.lambda_scale)(step) * scale.sum(1).mean(),
         }
 
 
@@ -96,5 +99,5 @@ class MeshRegularisation:
 class NoRegularisation:
     """No terms: Gaussians may go where the guidance pulls them."""
 
-    def __call__(self, avatar: RiggedGaussians, frames: Frames) -> dict[str, Tensor]:
+    def __call__(self, avatar: RiggedGaussians, frames: Frames, step: int) -> dict[str, Tensor]:
         return {}

@@ -72,3 +72,16 @@ class Piecewise:
 
     def __call__(self, step: int) -> float:
         return float(self.values[bisect_right(self.steps, step)])
+
+
+def as_schedule(value: float | Schedule) -> Schedule:
+    """A number becomes `Constant`, a schedule stays itself, so that settings may be either.
+
+    Raises:
+        UserError: when it is neither.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return Constant(value=float(value))
+    if callable(value):
+        return value
+    raise UserError(f"A schedule is a number or one of headstudio.schedule's classes, not {value!r}.")

@@ -26,7 +26,8 @@ class RiggedGaussians(nn.Module):
     The parameters are local: `means` (N, 3) and exp(`log_scales`) (N, 3) in units of the root of the triangle's
     area, `quats` (N, 4) wxyz of any length, `color_logits` (N, 3) and `opacity_logits` (N,) before a sigmoid,
     `shape` (S,). The buffer `triangle` (N,) names the triangle. `state_dict` holds exactly these seven, whatever
-    N has become; the head is not in it.
+    N has become; the head is not in it. The trainer freezes the shape by `shape.requires_grad_(False)`; the head
+    and the frames are then evaluated without a graph.
 
     Args:
         head: the head that carries them; becomes a submodule, so that `.to(device)` moves both.
@@ -113,39 +114,6 @@ class RiggedGaussians(nn.Module):
     @property
     def num_gaussians(self) -> int:
         return len(self.triangle)
-
-    @property
-    def shape_frozen(self) -> bool:
-        return not self.shape.requires_grad
-
-    def freeze_shape(self) -> None:
-        """Stop learning the shape. The optimiser skips it from now on (it has no gradient); calling twice is fine.
-
-        Whether the shape is frozen is not saved: the trainer knows the step, and calls this again on resume.
-        """
-        self.shape.requires_grad_(False)
-        self.shape.grad = None
-
-    def parameter_groups(
-        self,
-        *,
-        means: float,
-        log_scales: float,
-        quats: float,
-        color_logits: float,
-        opacity_logits: float,
-        shape: float,
-    ) -> list[dict[str, Any]]:
-        """One optimiser group per parameter, named like it, with the learning rates given here."""
-        rates = {
-            "means": means,
-            "log_scales": log_scales,
-            "quats": quats,
-            "color_logits": color_logits,
-            "opacity_logits": opacity_logits,
-            "shape": shape,
-        }
-        return [{"params": [getattr(self, name)], "name": name, "lr": rate} for name, rate in rates.items()]
 
     def replace_gaussians(self, values: Mapping[str, Tensor], triangle: Int[Tensor, " M"]) -> None:
         """Put M Gaussians in the place of the N.
