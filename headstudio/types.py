@@ -112,7 +112,6 @@ class Landmarks(_Tensors):
     """Posed landmark points: `polylines` says which consecutive points form which named line."""
 
     points: Float[Tensor, "P L 3"]  # world units
-    normals: Float[Tensor, "P L 3"]  # outward unit normals of the surface under each point
     polylines: tuple[tuple[str, int, int, bool], ...]  # (name, first, one past last, closed)
 
 

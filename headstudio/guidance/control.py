@@ -1,0 +1,131 @@
+"""The facial-landmark picture that conditions the ControlNet (paper, section 4.3, map C).
+
+Drawn with the very cameras that render the avatar, so a landmark and a Gaussian of the same vertex fall on the
+same pixel (the official code draws a mirror image, and draws the face also on the back of the head).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from headstudio.camera import project
+from headstudio.head.landmarks import posed_landmarks
+from headstudio.render.mesh import rasterise_mesh
+from headstudio.types import Cameras, PosedHead
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+    from torch import Tensor
+
+    from headstudio.head.model import HeadModel
+
+# Colours of CrucibleAI/ControlNetMediaPipeFace as they stand in the final RGB picture; the subject's own sides.
+COLORS = {
+    "face_oval": (10, 200, 10),
+    "lips_outer": (10, 180, 10),
+    "lips_inner": (10, 180, 10),
+    "right_eye": (180, 200, 10),
+    "right_brow_upper": (180, 220, 10),
+    "right_brow_lower": (180, 220, 10),
+    "right_pupil": (250, 200, 10),
+    "left_eye": (10, 200, 180),
+    "left_brow_upper": (10, 220, 180),
+    "left_brow_lower": (10, 220, 180),
+    "left_pupil": (10, 200, 250),
+}
+
+
+def resized(cameras: Cameras, height: int) -> Cameras:
+    """The same views at another picture height (pixels), aspect kept."""
+    ratio = height / cameras.height
+    intrinsics = cameras.intrinsics.clone()
+    intrinsics[:, :2] *= ratio
+    return replace(cameras, intrinsics=intrinsics, height=height, width=round(cameras.width * ratio))
+
+
+class LandmarkControl:
+    """Draws visible landmark lines and pupils on black.
+
+    Args:
+        size: height of the control picture in pixels.
+        thickness_px: width of the lines.
+        pupil_px: side of the filled square at a pupil.
+        tolerance: world units by which a point may lie behind the surface and still count as seen (lids and
+            lips have thin edges).
+        supersample: lines are drawn this many times larger and averaged, which gives fractional widths.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: int,
+        thickness_px: float,
+        pupil_px: float,
+        tolerance: float = 0.02,
+        supersample: int = 4,
+    ) -> None:
+        self.size = size
+        self.thickness_px = thickness_px
+        self.pupil_px = pupil_px
+        self.tolerance = tolerance
+        self.supersample = supersample
+
+    def draw(self, posed: PosedHead, head: HeadModel, cameras: Cameras) -> Float[Tensor, "B 3 h w"]:
+        """The control pictures in [0, 1] of a posed head (one pose, or one per camera), without gradient."""
+        device = posed.vertices.device
+        with torch.no_grad():
+            cpu = resized(cameras.to("cpu"), self.size)
+            vertices = posed.vertices.detach().cpu()
+            points = posed_landmarks(head, posed).points.detach().cpu()
+            pixels, depth = project(points, cpu)
+            visible = self.visible(pixels, depth, rasterise_mesh(vertices, head.faces.cpu(), cpu).depth)
+        pictures = [
+            self._draw_one(pixels[b].numpy(), visible[b].numpy(), head.landmark_polylines, cpu)
+            for b in range(len(cpu))
+        ]
+        return torch.from_numpy(np.stack(pictures)).to(device)
+
+    def visible(
+        self, pixels: Float[Tensor, "B L 2"], depth: Float[Tensor, "B L"], surface: Float[Tensor, "B h w"]
+    ) -> Bool[Tensor, "B L"]:
+        """Points inside the picture that no nearer surface covers, judged at the deepest of 3x3 pixels."""
+        height, width = surface.shape[-2:]
+        finite = torch.where(torch.isinf(surface), torch.full_like(surface, 1e6), surface)
+        deepest = torch.nn.functional.max_pool2d(finite[:, None], 3, stride=1, padding=1)[:, 0]
+        column, row = pixels[..., 0].floor().long(), pixels[..., 1].floor().long()
+        inside = (column >= 0) & (column < width) & (row >= 0) & (row < height) & (depth > 0)
+        batch = torch.arange(len(surface))[:, None]
+        behind = deepest[batch, row.clamp(0, height - 1), column.clamp(0, width - 1)]
+        return inside & (depth <= behind + self.tolerance)
+
+    def _draw_one(
+        self,
+        pixels: np.ndarray,
+        visible: np.ndarray,
+        polylines: tuple[tuple[str, int, int, bool], ...],
+        cameras: Cameras,
+    ) -> np.ndarray:
+        from PIL import Image, ImageDraw
+
+        scale = self.supersample
+        canvas = Image.new("RGB", (cameras.width * scale, cameras.height * scale))
+        pen = ImageDraw.Draw(canvas)
+        at = pixels * scale
+        width = max(1, round(self.thickness_px * scale))
+        for name, first, last, closed in polylines:
+            if last - first == 1:
+                if visible[first]:
+                    x, y = at[first]
+                    half = self.pupil_px * scale / 2
+                    pen.rectangle((x - half, y - half, x + half - 1, y + half - 1), fill=COLORS[name])
+                continue
+            ring = [*range(first, last), first] if closed else [*range(first, last)]
+            for a, b in zip(ring[:-1], ring[1:], strict=True):
+                if visible[a] and visible[b]:
+                    pen.line((*at[a], *at[b]), fill=COLORS[name], width=width)
+        small = canvas.reduce(scale) if scale > 1 else canvas
+        return np.asarray(small, np.float32).transpose(2, 0, 1) / 255.0
