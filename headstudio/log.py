@@ -1,0 +1,190 @@
+"""Where numbers and pictures of a run go: always a file, and W&B if asked for."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+
+class Logger(Protocol):
+    """Receives a run's values as they come."""
+
+    def start(self, first_step: int) -> None:
+        """The first step that this process does; above 0 it goes on with an interrupted run."""
+
+    def values(self, step: int, values: Mapping[str, float]) -> None:
+        """Numbers of one step."""
+
+    def picture(self, step: int, name: str, image: Float[Tensor, "3 H W"]) -> None:
+        """One RGB picture in [0, 1]."""
+
+    def summary(self, metrics: Mapping[str, Any], files: Mapping[str, Path]) -> None:
+        """What stands at the end: the scores, and the files worth looking at."""
+
+    def close(self) -> None:
+        """Nothing comes after this."""
+
+
+class NoLogger:
+    """`logger=none`: the run's directory is all there is."""
+
+    def __init__(self, **run: Any) -> None:
+        """Takes what every logger takes, and keeps nothing of it."""
+
+    def start(self, first_step: int) -> None: ...
+
+    def values(self, step: int, values: Mapping[str, float]) -> None: ...
+
+    def picture(self, step: int, name: str, image: Float[Tensor, "3 H W"]) -> None: ...
+
+    def summary(self, metrics: Mapping[str, Any], files: Mapping[str, Path]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class JsonlLogger:
+    """One line of JSON per logged step, in `metrics.jsonl`.
+
+    Args:
+        path: the file. If it exists it is continued: lines of the first step and later are dropped, because a killed
+            process may have logged steps that its checkpoint does not know.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._before, self._start = 0.0, time.monotonic()
+
+    def start(self, first_step: int) -> None:
+        kept = [line for line in _lines(self._path) if line["step"] < first_step]
+        self._before = float(kept[-1].get("seconds", 0.0)) if kept else 0.0
+        self._start = time.monotonic()
+        self._path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+
+    def values(self, step: int, values: Mapping[str, float]) -> None:
+        seconds = round(self._before + time.monotonic() - self._start, 3)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, "seconds": seconds, **values}) + "\n")
+
+    def picture(self, step: int, name: str, image: Float[Tensor, "3 H W"]) -> None:
+        """Pictures are files of their own."""
+
+    def summary(self, metrics: Mapping[str, Any], files: Mapping[str, Path]) -> None:
+        """The summary is `metrics.json`."""
+
+    def close(self) -> None:
+        """Every line is already written."""
+
+
+class WandbLogger:
+    """A W&B run whose id is the run's signature, so that a resumed run continues its curves.
+
+    Args:
+        project: W&B project.
+        entity: user or team; None is the account's own.
+        mode: "offline" (no account, nothing leaves the machine; `wandb sync` sends it later), "online", "disabled".
+        directory: the run's directory; W&B's files lie in its `wandb` folder.
+        signature: the run's id.
+        name: what W&B shows.
+        group: the sweep that the run belongs to, None for a single run.
+        config: the resolved config, nested.
+    """
+
+    def __init__(
+        self,
+        *,
+        project: str,
+        entity: str | None,
+        mode: Literal["offline", "online", "disabled"],
+        directory: Path,
+        signature: str,
+        name: str,
+        group: str | None,
+        config: Mapping[str, Any],
+    ) -> None:
+        import wandb
+
+        self._run = wandb.init(
+            project=project,
+            entity=entity,
+            mode=mode,
+            dir=str(directory),
+            id=signature,
+            name=name,
+            group=group,
+            config=dict(config),
+            resume="allow",
+            settings=wandb.Settings(silent=True, console="off"),
+        )
+
+    def start(self, first_step: int) -> None:
+        """W&B continues the run of this id by itself."""
+
+    def values(self, step: int, values: Mapping[str, float]) -> None:
+        self._run.log(dict(values), step=step)
+
+    def picture(self, step: int, name: str, image: Float[Tensor, "3 H W"]) -> None:
+        import wandb
+
+        array = (image.detach().clamp(0, 1).permute(1, 2, 0) * 255).round().byte().cpu().numpy()
+        self._run.log({name: wandb.Image(array)}, step=step)
+
+    def summary(self, metrics: Mapping[str, Any], files: Mapping[str, Path]) -> None:
+        import wandb
+
+        self._run.summary.update(dict(metrics))
+        for name, path in files.items():
+            if path.suffix == ".png":
+                self._run.log({name: wandb.Image(str(path))})
+            elif path.suffix == ".mp4":
+                self._run.log({name: wandb.Video(str(path), format="mp4")})
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+class Loggers:
+    """Several loggers as one."""
+
+    def __init__(self, loggers: Sequence[Logger]) -> None:
+        self._loggers = tuple(loggers)
+
+    def start(self, first_step: int) -> None:
+        for logger in self._loggers:
+            logger.start(first_step)
+
+    def values(self, step: int, values: Mapping[str, float]) -> None:
+        for logger in self._loggers:
+            logger.values(step, values)
+
+    def picture(self, step: int, name: str, image: Float[Tensor, "3 H W"]) -> None:
+        for logger in self._loggers:
+            logger.picture(step, name, image)
+
+    def summary(self, metrics: Mapping[str, Any], files: Mapping[str, Path]) -> None:
+        for logger in self._loggers:
+            logger.summary(metrics, files)
+
+    def close(self) -> None:
+        for logger in self._loggers:
+            logger.close()
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """The readable lines; a process that died while writing leaves half a line, which is dropped."""
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            log.warning("%s: dropped a half-written line", path)
+    return lines

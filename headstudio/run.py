@@ -1,0 +1,187 @@
+"""`python -m headstudio.run`: the entry, and the only place where the parts of a run are put together.
+
+`main` reads the command line and lets Hydra compose; `run` is one run: build the parts, fit, evaluate, record.
+Below this file nobody sees a config. torch is imported when a run starts, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headstudio import cli
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from headstudio.runstate import RunPaths
+    from headstudio.trainer import Parts
+
+log = logging.getLogger("headstudio")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; every mistake of the user ends as one sentence and exit code 2."""
+    arguments = cli.quote_prompts(sys.argv[1:] if arguments is None else arguments)
+    if {"-h", "--help"} & set(arguments):
+        sys.stdout.write(cli.help_text() + "\n")
+        return
+    arguments = cli.with_sweep_folder(arguments)
+    show_everything = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions over instead of printing them
+    try:
+        import hydra
+
+        register_resolvers()
+        sys.argv[1:] = arguments
+        hydra.main(version_base="1.3", config_path=str(cli.conf_dir()), config_name="config")(job)()
+    except KeyboardInterrupt as stop:
+        sys.stderr.write(f"{stop or 'Stopped before the first step; there was nothing to save.'}\n")
+        sys.exit(130)
+    except Exception as error:
+        sentence = None if show_everything else cli.explain(error, arguments)
+        if sentence is None:
+            traceback.print_exc()
+            sys.exit(1)
+        sys.stderr.write(f"{sentence}\n")
+        sys.exit(2)
+
+
+def job(config: DictConfig) -> dict[str, Any]:
+    """What Hydra calls once per run. In a multirun a run that fails leaves its reason and lets the others go on."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    from headstudio.runstate import RunPaths
+
+    hydra_config = HydraConfig.get()
+    paths = RunPaths(Path(hydra_config.runtime.output_dir))
+    swept = hydra_config.mode == RunMode.MULTIRUN
+    try:
+        return run(config, paths, group=Path(hydra_config.sweep.dir).name if swept else None)
+    except Exception as error:
+        sentence = cli.explain(error, ())
+        cli.write_failure(paths.failed, sentence or f"{type(error).__name__}: {error}")
+        if not swept:
+            raise
+        log.error("This run failed: %s", sentence or traceback.format_exc())
+        return {}
+
+
+def run(config: DictConfig, paths: RunPaths, group: str | None) -> dict[str, Any]:
+    """One run from its composed config to its finished directory; returns what metrics.json holds.
+
+    Args:
+        config: composed, without Hydra's own node.
+        paths: the run's directory; what an earlier process left there is used.
+        group: the sweep's name, None for a single run.
+    """
+    from omegaconf import OmegaConf
+
+    from headstudio import settings
+    from headstudio.runstate import config_signature
+
+    settings.check(config)
+    signature = config_signature(config)
+    paths.prepare()
+    if paths.is_finished(signature):
+        log.info("Already finished: %s (delete it to run it again)", paths.root)
+        return dict(json.loads(paths.metrics.read_text(encoding="utf-8")))
+
+    import torch
+
+    from headstudio import record
+    from headstudio.log import JsonlLogger, Loggers
+
+    OmegaConf.save(config, paths.config, resolve=True)
+    memory = record.PeakMemory()
+    log.info("Making %r in %s", config.prompt, paths.root)
+    parts = build(config)
+    more = make(config.logger)(
+        directory=paths.root,
+        signature=signature,
+        name=paths.root.name,
+        group=group,
+        config=OmegaConf.to_container(config, resolve=True),
+    )
+    loggers = Loggers((JsonlLogger(paths.steps), more))
+
+    report = make(config.trainer).fit(parts, paths, signature, loggers)
+
+    log.info("Judging the avatar")
+    generator = torch.Generator().manual_seed(config.seed)
+    metrics: dict[str, Any] = {"signature": signature, "prompt": config.prompt, "steps": report.steps}
+    for metric in make(config.metrics).values():
+        metrics |= metric(parts.avatar, parts.renderer, config.prompt, generator)
+    log.info("Filming it")
+    files = make(config.gallery)(parts.avatar, parts.renderer, parts.motion, paths, generator)
+    metrics |= {"seconds": round(report.seconds, 2), "peak_memory_gb": memory.gigabytes()}
+    metrics |= {"phase_seconds": report.phases}
+    loggers.summary(metrics, files)
+    loggers.close()
+    paths.finish(signature, metrics)
+    log.info("Done: %s", paths.root)
+    return metrics
+
+
+def build(config: DictConfig) -> Parts:
+    """Every part of a step, each group instantiated once; the cheap ones first, so that mistakes show early."""
+    import torch
+
+    from headstudio.trainer import Parts
+
+    generator = torch.Generator().manual_seed(config.seed)
+    renderer = make(config.renderer)
+    device = torch.device(renderer.device)
+    camera, reg, optim = make(config.camera), make(config.reg), make(config.optim)
+    log.info("Loading the head")
+    head = make(config.head)
+    avatar = make(config.representation)(head, generator).to(device)
+    densify = make(config.densify)
+    densify.check(avatar)
+    log.info("Loading the prior")
+    prior = make(config.prior).to(device)
+    return Parts(
+        camera=camera,
+        motion=make(config.motion)(head),
+        avatar=avatar,
+        renderer=renderer,
+        control=make(config.control),
+        guidance=make(config.guidance)(prior, prompt=config.prompt),
+        reg=reg,
+        densify=densify,
+        optim=optim,
+        generator=generator,
+        device=device,
+    )
+
+
+def make(node: DictConfig) -> Any:
+    """The object (or, where the YAML says `_partial_`, the function that makes it) of one group; plain lists inside."""
+    from hydra.utils import instantiate
+
+    return instantiate(node, _convert_="all")
+
+
+def register_resolvers() -> None:
+    """`${run_name:}`, the name of a run's directory: readable words and the signature."""
+    from omegaconf import OmegaConf
+
+    def run_name(*, _root_: DictConfig) -> str:
+        from headstudio.runstate import config_signature
+
+        words = str(_root_.prompt)
+        if OmegaConf.select(_root_, "hydra.job.num", throw_on_missing=False) is not None:
+            words = ",".join(_root_.hydra.overrides.task)
+        return f"{cli.slug(words, 50)}-{config_signature(_root_)}"
+
+    OmegaConf.register_new_resolver("run_name", run_name, replace=True)
+
+
+if __name__ == "__main__":
+    main()

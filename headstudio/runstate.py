@@ -1,0 +1,231 @@
+"""What makes a run itself: its signature, its directory, its checkpoint.
+
+A run is the hash of its resolved setting. The same setting finds its own directory again: a finished run is not run
+twice and an interrupted one goes on from its checkpoint, with the same bytes as if it had never been stopped.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headstudio.errors import UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+UNHASHED = ("hydra", "logger", "device", "renderer.threads", "renderer.device")
+"""Keys that cannot change the result (dotted paths); everything else is part of a run's signature, the seed too."""
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """Every file of one run's directory."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.yaml"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.root / "checkpoint"
+
+    @property
+    def timing(self) -> Path:
+        return self.root / "timing.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "metrics.json"
+
+    @property
+    def steps(self) -> Path:
+        return self.root / "metrics.jsonl"
+
+    @property
+    def avatar(self) -> Path:
+        return self.root / "avatar.ply"
+
+    @property
+    def turntable(self) -> Path:
+        return self.root / "turntable.mp4"
+
+    @property
+    def animation(self) -> Path:
+        return self.root / "animation.mp4"
+
+    @property
+    def grid(self) -> Path:
+        return self.root / "grid.png"
+
+    @property
+    def snapshots(self) -> Path:
+        return self.root / "snapshots"
+
+    @property
+    def done(self) -> Path:
+        return self.root / "DONE"
+
+    @property
+    def failed(self) -> Path:
+        return self.root / "FAILED"
+
+    def prepare(self) -> None:
+        """Make the directory and prove that it can be written.
+
+        Raises:
+            UserError: naming the directory, if it cannot be written.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            probe = self.root / ".writable.partial"
+            probe.write_bytes(b"")
+            probe.unlink()
+        except OSError as error:
+            raise UserError(
+                f"The output directory {self.root} cannot be written ({error.strerror}); "
+                "name another one with hydra.run.dir=... (or hydra.sweep.dir=... in a multirun)."
+            ) from error
+
+    def is_finished(self, signature: str) -> bool:
+        """Whether this very run already ended here.
+
+        Raises:
+            UserError: if another setting's finished run lies here.
+        """
+        if not (self.done.exists() and self.metrics.exists()):
+            return False
+        found = self.done.read_text(encoding="utf-8").strip()
+        if found != signature:
+            raise UserError(
+                f"The output directory {self.root} holds the finished run {found} of another setting (this one is "
+                f"{signature}); name another directory or remove that one."
+            )
+        return True
+
+    def finish(self, signature: str, metrics: Mapping[str, Any]) -> None:
+        """Write metrics.json, then the marker that says that everything else is complete."""
+        write_atomically(self.metrics, (json.dumps(dict(metrics), indent=2) + "\n").encode())
+        self.failed.unlink(missing_ok=True)
+        write_atomically(self.done, f"{signature}\n".encode())
+
+
+def signature(config: Mapping[str, Any]) -> str:
+    """16 hex digits that name a resolved config (a plain nested dict) together with this package and its assets."""
+    from headstudio import __version__
+
+    kept = {key: value for key, value in _flat(config).items() if not _is_unhashed(key)}
+    content = {"config": kept, "version": __version__, "assets": assets_fingerprint()}
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def config_signature(config: DictConfig) -> str:
+    """`signature` of a composed Hydra config, with or without its `hydra` node."""
+    from omegaconf import OmegaConf
+
+    def plain(value: Any) -> Any:
+        return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+    return signature({str(key): plain(config[key]) for key in config if key not in UNHASHED})
+
+
+@lru_cache(maxsize=1)
+def assets_fingerprint() -> str:
+    """Hash of the shipped head and weights: a retrained prior makes new runs instead of reusing old results."""
+    digest = hashlib.sha256()
+    folder = resources.files("headstudio") / "assets"
+    if folder.is_dir():
+        with resources.as_file(folder) as path:
+            for file in sorted(p for p in path.rglob("*") if p.is_file() and p.suffix in (".npz", ".safetensors")):
+                digest.update(file.relative_to(path).as_posix().encode())
+                digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    """Write `state` so that at every moment `path` is either the last good checkpoint or the new one.
+
+    Raises:
+        UserError: if the disk is full; the last good checkpoint stays.
+    """
+    import io
+
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def load_checkpoint(path: Path, signature: str) -> dict[str, Any]:
+    """The state saved by `save_checkpoint` (tensors and plain values only: nothing in the file is executed).
+
+    Raises:
+        UserError: if the file is truncated or damaged, or belongs to another setting.
+    """
+    import torch
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        found = state["signature"]
+    except Exception as error:  # torch raises a different class for each way in which a file can be broken
+        raise UserError(
+            f"The checkpoint {path} is truncated or damaged; delete it to start this run from the beginning."
+        ) from error
+    if found != signature:
+        raise UserError(
+            f"The checkpoint {path} belongs to the run {found} of another setting (this one is {signature}); "
+            "name another directory or delete it."
+        )
+    return dict(state)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a temporary file beside `path`, force it to the disk and rename it over `path`.
+
+    Raises:
+        UserError: if the disk is full; what was at `path` before stays.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        kept = "the one written before is kept" if path.exists() else "nothing was written"
+        raise UserError(
+            f"The disk is full: {path} needs {len(content) / 1e6:.1f} MB ({kept}); free some space and start the "
+            "same command again."
+        ) from error
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{'a': {'b': 1}} becomes {'a.b': 1}; empty mappings stay as values."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            flat |= _flat(value, f"{path}.")
+        else:
+            flat[path] = value
+    return flat
+
+
+def _is_unhashed(path: str) -> bool:
+    return any(path == key or path.startswith(f"{key}.") for key in UNHASHED)

@@ -1,0 +1,98 @@
+"""Values of the config that no run can use, told before any long work: key, value and what would be right."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from headstudio.errors import UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What the values at some dotted keys must be; a key that a composition lacks is not checked."""
+
+    keys: tuple[str, ...]
+    right: str
+    holds: Callable[[Any], bool]
+
+
+def _whole(lowest: int) -> Callable[[Any], bool]:
+    return lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= lowest
+
+
+def _number(lowest: float, highest: float = math.inf) -> Callable[[Any], bool]:
+    return lambda v: isinstance(v, int | float) and not isinstance(v, bool) and lowest <= v <= highest
+
+
+def _range(lowest: float, highest: float) -> Callable[[Any], bool]:
+    inside = _number(lowest, highest)
+    return lambda v: isinstance(v, list) and len(v) == 2 and all(map(inside, v)) and v[0] <= v[1]
+
+
+def _colour(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and len(value) == 3 and all(map(_number(0, 1), value)))
+
+
+RULES = (
+    Rule(("prompt",), "a sentence that describes a head", lambda v: isinstance(v, str) and bool(v.strip())),
+    Rule(("seed",), "a whole number of at least 0", _whole(0)),
+    Rule(
+        ("scale.steps", "scale.batch_size", "scale.log_every_steps", "scale.checkpoint_every_steps"),
+        "a whole number of at least 1",
+        _whole(1),
+    ),
+    Rule(("scale.picture_every_steps", "scale.shape_freeze_step"), "a whole number of at least 0", _whole(0)),
+    Rule(("scale.width", "scale.height", "scale.gallery_size"), "at least 16 pixels", _whole(16)),
+    Rule(("scale.gallery_seconds",), "a number of seconds above 0", _number(1e-3)),
+    Rule(("scale.fovy_deg_range",), "[low, high] degrees with 1 <= low <= high <= 179", _range(1, 179)),
+    Rule(("scale.elevation_deg_range",), "[low, high] degrees within -90 and 90", _range(-90, 90)),
+    Rule(("scale.distance_range",), "[low, high] world units above 0 with low <= high", _range(1e-3, math.inf)),
+    Rule(("scale.background",), "three numbers from 0 to 1 (RGB), or null", _colour),
+    Rule(("scale.points_per_triangle", "init.points_per_triangle"), "a whole number of at least 1", _whole(1)),
+    Rule(("optim.betas",), "two numbers from 0 to 1", _range(0, 1)),
+)
+
+
+def check(config: DictConfig) -> None:
+    """Refuse a composed config that no run can use.
+
+    Raises:
+        UserError: for the first key that breaks its rule.
+    """
+    from omegaconf import OmegaConf
+
+    for rule in RULES:
+        for key in rule.keys:
+            if not _exists(config, key):
+                continue
+            value = OmegaConf.select(config, key)
+            plain = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+            if not rule.holds(plain):
+                raise UserError(f"{key}={plain!r} must be {rule.right}.")
+    for name, rate in _rates(config):
+        if not _number(0)(rate):
+            raise UserError(f"optim.rates.{name}={rate!r} must be a number of at least 0.")
+
+
+def _exists(config: DictConfig, key: str) -> bool:
+    """Whether a dotted key is there, be its value null or not."""
+    node: Any = config
+    for part in key.split("."):
+        if not hasattr(node, "keys") or part not in node:
+            return False
+        node = node._get_node(part) if node.get(part) is None else node[part]
+    return True
+
+
+def _rates(config: DictConfig) -> Iterator[tuple[str, Any]]:
+    """The learning rates that are plain values (schedules check themselves)."""
+    if _exists(config, "optim.rates"):
+        for name, rate in config.optim.rates.items():
+            if not hasattr(rate, "keys"):
+                yield str(name), rate

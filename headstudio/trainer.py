@@ -1,0 +1,212 @@
+"""The loop: six hops make one step, and each returns a typed value."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from headstudio.errors import UserError
+from headstudio.interrupt import Interrupted, StopRequest
+from headstudio.log import Logger
+from headstudio.optim import Adam
+from headstudio.progress import Progress
+from headstudio.runstate import RunPaths, load_checkpoint, save_checkpoint
+from headstudio.timer import PhaseTimer
+
+if TYPE_CHECKING:
+    from headstudio.motion import Motion
+    from headstudio.render import Renderer
+    from headstudio.types import Cameras, Render
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a step calls, in the order of the step."""
+
+    camera: Callable[[int, torch.Generator], Cameras]
+    motion: Motion
+    avatar: Any  # a representation: pose(pose) -> (PosedHead, Frames, Gaussians), and its parameters
+    renderer: Renderer
+    control: Any  # draw(posed, head, cameras) -> (B, 3, H, W)
+    guidance: Any  # (rgb, control, cameras, step, generator) -> GuidanceResult
+    reg: Callable[[Any, Any], dict[str, torch.Tensor]]  # (avatar, frames) -> named, weighted terms
+    densify: Any  # step(avatar, optimizer, render, step, generator), state_dict, load_state_dict
+    optim: Adam
+    generator: torch.Generator  # the only source of randomness; lives on the CPU
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one step leaves behind."""
+
+    losses: dict[str, float]
+    info: dict[str, float]
+    render: Render
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """How the fit went, over all processes that had a share: steps, seconds, mean seconds per phase of a step."""
+
+    steps: int
+    seconds: float
+    phases: dict[str, float]
+
+
+class Trainer:
+    """Optimises an avatar for a number of steps, saving on the way.
+
+    Args:
+        steps: how many.
+        shared_pose: all views of a step show one pose (as the official code does), or each its own.
+        background: RGB in [0, 1] behind every picture; None draws a new colour for every view.
+        shape_freeze_step: from this step on the head's shape no longer learns (paper, section 4.1).
+        reg_start_step: from this step on the mesh regularisation acts.
+        log_every_steps, checkpoint_every_steps: how often numbers and the whole state are written.
+        picture_every_steps: how often a rendered view is logged; 0 is never.
+        loss_limit: a loss beyond this has exploded.
+    """
+
+    def __init__(
+        self,
+        *,
+        steps: int,
+        shared_pose: bool,
+        background: Sequence[float] | None,
+        shape_freeze_step: int,
+        reg_start_step: int,
+        log_every_steps: int,
+        picture_every_steps: int,
+        checkpoint_every_steps: int,
+        loss_limit: float = 1e8,
+    ) -> None:
+        self.steps, self.shared_pose = steps, shared_pose
+        self.shape_freeze_step, self.reg_start_step = shape_freeze_step, reg_start_step
+        self.background = None if background is None else torch.tensor([float(v) for v in background])
+        self.log_every_steps, self.picture_every_steps = log_every_steps, picture_every_steps
+        self.checkpoint_every_steps = checkpoint_every_steps
+        self.loss_limit = loss_limit
+
+    def fit(self, parts: Parts, paths: RunPaths, signature: str, logger: Logger) -> FitReport:
+        """Run all steps that are still to do; afterwards `parts.avatar` is the finished avatar.
+
+        Args:
+            parts: what a step calls; the avatar, the densifier and the generator are changed.
+            paths: where the checkpoint lies.
+            signature: the run's, written into the checkpoint and demanded of it.
+            logger: told the first step of this process, then numbers and pictures.
+
+        Raises:
+            Interrupted: on Ctrl-C or SIGTERM, after saving.
+            UserError: if the loss is not a number or has exploded, naming step and cause.
+        """
+        optimizer, first = self._start(parts, paths, signature)
+        logger.start(first)
+        timer = PhaseTimer.continued(paths.timing) if first else PhaseTimer()
+
+        with StopRequest() as stop, Progress(first, self.steps) as progress:
+            for step in range(first, self.steps):
+                result = self._step(step, parts, optimizer, timer, paths)
+                timer.end_step()
+                progress.show(step, result.losses)
+                if step % self.log_every_steps == 0 or step + 1 == self.steps:
+                    logger.values(step, result.losses | result.info)
+                if self.picture_every_steps and step % self.picture_every_steps == 0:
+                    logger.picture(step, "view", result.render.rgb[0])
+                if (step + 1) % self.checkpoint_every_steps == 0 or step + 1 == self.steps or stop.requested:
+                    save_checkpoint(paths.checkpoint, _state(parts, optimizer, step + 1, signature))
+                    timer.save(paths.timing)
+                if stop.requested:
+                    raise Interrupted(
+                        f"Stopped after step {step + 1} of {self.steps}; everything is saved in {paths.root}. "
+                        "Start the same command again to go on from there."
+                    )
+        return FitReport(self.steps, timer.seconds, timer.means())
+
+    def _step(
+        self, step: int, parts: Parts, optimizer: torch.optim.Optimizer, timer: PhaseTimer, paths: RunPaths
+    ) -> StepResult:
+        """Cameras, pose, render, control, guidance, densify: one step, read aloud."""
+        parts.optim.set_rates(optimizer, step)
+        parts.avatar.shape.requires_grad_(step < self.shape_freeze_step)
+        optimizer.zero_grad(set_to_none=True)
+
+        cameras = parts.camera(step, parts.generator).to(parts.device)
+        pose = parts.motion.sample(1 if self.shared_pose else len(cameras), parts.generator).to(parts.device)
+        background = self._background(len(cameras), parts.generator).to(parts.device)
+        with timer("head"):
+            posed, frames, gaussians = parts.avatar.pose(pose)
+        with timer("render"):
+            render = parts.renderer(gaussians, cameras, background)
+        with timer("control"), torch.no_grad():
+            control = parts.control.draw(posed, parts.avatar.head, cameras)
+        with timer("guidance"):
+            guided = parts.guidance(render.rgb, control, cameras, step, parts.generator)
+            regs = parts.reg(parts.avatar, frames) if step >= self.reg_start_step else {}
+            losses = {"guidance": guided.loss, **regs}
+        with timer("backward"):
+            total = torch.stack(list(losses.values())).sum()
+            numbers = {name: float(loss.detach()) for name, loss in losses.items()}
+            self._refuse_broken(step, numbers, paths)
+            total.backward()
+            self._refuse_broken_gradients(step, parts.avatar, paths)
+        with timer("optimiser"):
+            optimizer.step()
+        with timer("densify"), torch.no_grad():
+            parts.densify.step(parts.avatar, optimizer, render, step, parts.generator)
+        return StepResult(numbers, {**guided.info, "gaussians": float(parts.avatar.num_gaussians)}, render)
+
+    def _background(self, count: int, generator: torch.Generator) -> torch.Tensor:
+        """(B, 3): the one colour, or a random one per view."""
+        if self.background is None:
+            return torch.rand(count, 3, generator=generator)
+        return self.background.expand(count, 3)
+
+    def _start(self, parts: Parts, paths: RunPaths, signature: str) -> tuple[torch.optim.Optimizer, int]:
+        """The optimiser and the first step to do: from the checkpoint if there is one."""
+        if not paths.checkpoint.exists():
+            return parts.optim(parts.avatar), 0
+        state = load_checkpoint(paths.checkpoint, signature)
+        parts.avatar.load_state_dict(state["avatar"])
+        optimizer = parts.optim(parts.avatar)  # after the avatar: its parameters are new when their number changed
+        optimizer.load_state_dict(state["optimizer"])
+        parts.densify.load_state_dict(state["densify"])
+        parts.generator.set_state(state["generator"])
+        log.info("Going on from step %d of %d", state["step"], self.steps)
+        return optimizer, int(state["step"])
+
+    def _refuse_broken(self, step: int, losses: dict[str, float], paths: RunPaths) -> None:
+        for name, value in losses.items():
+            if not math.isfinite(value) or abs(value) > self.loss_limit:
+                what = "is not a number" if math.isnan(value) else f"exploded to {value:.3g}"
+                raise UserError(_stopped(step, f"the {name} loss {what}", paths))
+
+    def _refuse_broken_gradients(self, step: int, avatar: torch.nn.Module, paths: RunPaths) -> None:
+        for name, parameter in avatar.named_parameters():
+            if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all()):
+                raise UserError(_stopped(step, f"the gradient of {name} is not finite", paths))
+
+
+def _state(parts: Parts, optimizer: torch.optim.Optimizer, step: int, signature: str) -> dict[str, Any]:
+    """Everything that the steps from `step` on depend on, and nothing that differs between two equal runs."""
+    return {
+        "signature": signature,
+        "step": step,
+        "avatar": parts.avatar.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "densify": parts.densify.state_dict(),
+        "generator": parts.generator.get_state(),
+    }
+
+
+def _stopped(step: int, cause: str, paths: RunPaths) -> str:
+    kept = f"; the last good checkpoint is kept in {paths.checkpoint}" if paths.checkpoint.exists() else ""
+    return f"Stopped at step {step} because {cause}{kept}; try smaller optim.rates or another seed."
