@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 SH_DEGREE_0 = 0.28209479177387814  # the constant basis function: rgb = 0.5 + SH_DEGREE_0 * f_dc
 
-_VIEWER = ("x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2", "opacity")
+_VIEWER: tuple[str, ...] = ("x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2", "opacity")
 _VIEWER += ("scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3")
 _RIGGED = {
     "means": ("local_mean_0", "local_mean_1", "local_mean_2"),

@@ -1,0 +1,85 @@
+"""Films: frames to an mp4 that every browser plays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from headstudio.errors import UserError
+from headstudio.export.pictures import enlarge, to_uint8
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, UInt8
+    from torch import Tensor
+
+
+def write_mp4(
+    frames: Iterable[Float[Tensor, "3 H W"]], path: Path, fps: float, *, factor: int = 1, quality: float = 7.5
+) -> int:
+    """H.264 (yuv420p) at `path`, written beside it and renamed at the end; returns the number of frames.
+
+    Args:
+        frames: pictures in [0, 1] of one size, consumed one by one. An odd width or height, which yuv420p cannot
+            hold, is made even by repeating the last column or row.
+        path: ends in .mp4; its folder exists.
+        fps: frames a second.
+        factor: how much every frame is enlarged (Lanczos).
+        quality: from 0 to 10, as imageio-ffmpeg reads it.
+
+    Raises:
+        ValueError: if there are no frames or their sizes differ.
+        UserError: if ffmpeg cannot write the file, for instance on a full disk; what was at `path` stays.
+    """
+    import imageio_ffmpeg
+
+    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
+    writer, size, count = None, None, 0
+    try:
+        for frame in frames:
+            picture = _even(enlarge(to_uint8(frame), factor))
+            if writer is None:
+                size = (picture.shape[1], picture.shape[0])
+                writer = imageio_ffmpeg.write_frames(
+                    str(partial),
+                    size,
+                    fps=fps,
+                    codec="libx264",
+                    pix_fmt_in="rgb24",
+                    pix_fmt_out="yuv420p",
+                    quality=quality,
+                    macro_block_size=2,
+                    ffmpeg_log_level="error",
+                    output_params=["-movflags", "+faststart", "-fflags", "+bitexact"],
+                )
+                writer.send(None)
+            if (picture.shape[1], picture.shape[0]) != size:
+                raise ValueError(f"frame {count} has the size {picture.shape[1]}x{picture.shape[0]}, others {size}")
+            writer.send(np.ascontiguousarray(picture))
+            count += 1
+        if writer is None:
+            raise ValueError(f"there are no frames to write to {path}")
+        writer.close()
+        _check_complete(partial)
+        partial.replace(path)
+    except (OSError, StopIteration) as error:
+        raise UserError(f"The film {path} could not be written ({error}): is the disk full?") from error
+    finally:
+        if writer is not None:
+            writer.close()
+        partial.unlink(missing_ok=True)
+    return count
+
+
+def _check_complete(path: Path) -> None:
+    """ffmpeg's exit code is not told to us, but without its closing index an mp4 does not play."""
+    content = path.read_bytes()
+    if b"moov" not in content or b"mdat" not in content:
+        raise OSError(f"{path.name} is incomplete")
+
+
+def _even(picture: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H2 W2 3"]:
+    height, width = picture.shape[:2]
+    return np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
