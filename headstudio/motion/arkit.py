@@ -34,11 +34,11 @@ _SINGLE = (
 ARKIT_NAMES: tuple[str, ...] = (*_SINGLE, *(f"{name}{side}" for name in _SIDED for side in ("Left", "Right")))
 INDEX: dict[str, int] = {name: i for i, name in enumerate(ARKIT_NAMES)}
 
-# Gaze angles at which an eyeLook weight reaches 1, and the jaw joint's angle that stands for jawOpen = 1.
-LOOK_SIDEWAYS_DEG = 35.0
-LOOK_UP_DEG = 25.0
-LOOK_DOWN_DEG = 30.0
-JAW_OPEN_DEG = 22.0
+# Gaze angles at which an eyeLook weight reaches 1, and how far that shape itself then turns the open head's eyeballs
+# (a fit of rotations to them gives 13.2 to 13.8, 8.9 to 9.0 and 10.2 to 10.3): the eye joints turn the rest.
+LOOK_DEG = {"side": 35.0, "up": 25.0, "down": 30.0}
+TURNED_BY_SHAPE_DEG = {"side": 13.5, "up": 9.0, "down": 10.2}
+JAW_OPEN_DEG = 22.0  # the jaw joint's angle that stands for jawOpen = 1
 
 
 def weights_of(table: Mapping[str, float]) -> Float[Tensor, " 52"]:
@@ -114,7 +114,8 @@ def pose_of(
     joints = torch.zeros(count, len(head.joint_names), 3)
     rotations: dict[str, Tensor] = {}
     if gaze_deg is not None:
-        rotations["eye_left"] = rotations["eye_right"] = rotation_vectors(gaze_deg)
+        turn = _left_to_the_joints(gaze_deg) if "eyeLookOutLeft" in head.expression_names else gaze_deg
+        rotations["eye_left"] = rotations["eye_right"] = rotation_vectors(turn)
     if neck_deg is not None:
         rotations["neck"] = rotation_vectors(neck_deg)
     if "jawOpen" not in head.expression_names:
@@ -128,22 +129,30 @@ def pose_of(
 
 
 def _with_looks(weights: Float[Tensor, "P 52"], gaze_deg: Float[Tensor, "P 2"]) -> Float[Tensor, "P 52"]:
-    """The lids and eyelids' weights that go with where the eyes look."""
+    """The eyeLook weights (lids, and a share of the eyeballs' turn) that go with where the eyes look."""
     weights = weights.clone()
-    left, up = gaze_deg[:, 0] / LOOK_SIDEWAYS_DEG, gaze_deg[:, 1]
+    left, up = gaze_deg[:, 0] / LOOK_DEG["side"], gaze_deg[:, 1]
     looks = {
         "eyeLookOutLeft": left,
         "eyeLookInRight": left,
         "eyeLookInLeft": -left,
         "eyeLookOutRight": -left,
-        "eyeLookUpLeft": up / LOOK_UP_DEG,
-        "eyeLookUpRight": up / LOOK_UP_DEG,
-        "eyeLookDownLeft": -up / LOOK_DOWN_DEG,
-        "eyeLookDownRight": -up / LOOK_DOWN_DEG,
+        "eyeLookUpLeft": up / LOOK_DEG["up"],
+        "eyeLookUpRight": up / LOOK_DEG["up"],
+        "eyeLookDownLeft": -up / LOOK_DEG["down"],
+        "eyeLookDownRight": -up / LOOK_DEG["down"],
     }
     for name, value in looks.items():
         weights[:, INDEX[name]] = value.clamp(0.0, 1.0)
     return weights
+
+
+def _left_to_the_joints(gaze_deg: Float[Tensor, "P 2"]) -> Float[Tensor, "P 2"]:
+    """The part of the gaze that the eyeLook shapes do not turn."""
+    share = {name: TURNED_BY_SHAPE_DEG[name] / angle for name, angle in LOOK_DEG.items()}
+    by_shape = {name: share[name] * gaze_deg.clamp(-angle, angle) for name, angle in LOOK_DEG.items()}
+    pitch = torch.where(gaze_deg[:, 1] > 0, by_shape["up"][:, 1], by_shape["down"][:, 1])
+    return gaze_deg - torch.stack((by_shape["side"][:, 0], pitch), dim=-1)
 
 
 def rotation_vectors(angles_deg: Float[Tensor, "P A"]) -> Float[Tensor, "P 3"]:

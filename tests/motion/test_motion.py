@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headstudio.errors import UserError
+from headstudio.head.anny import load_anny
 from headstudio.motion.arkit import ARKIT_NAMES, INDEX, constrain, pose_of, rotation_vectors, weights_of
 from headstudio.motion.evaluation import evaluation_poses
 from headstudio.motion.faces import EXPRESSIONS, VISEMES
@@ -74,11 +76,31 @@ def test_eyes_and_their_weights_agree() -> None:
     gaze = torch.tensor([[17.5, 10.0], [-17.5, -15.0]])
     pose = pose_of(ARKIT_HEAD, torch.zeros(2, 52), gaze)
     assert torch.equal(pose.joints[:, 3], pose.joints[:, 4])
-    assert turned(pose.joints[0, 3], (0, 0, 1))[0] > 0.25
+    assert turned(pose.joints[0, 3], (0, 0, 1))[0] > 0.15
     assert column(pose, "eyeLookOutLeft").tolist() == column(pose, "eyeLookInRight").tolist() == [0.5, 0.0]
     assert column(pose, "eyeLookInLeft").tolist() == column(pose, "eyeLookOutRight").tolist() == [0.0, 0.5]
     assert column(pose, "eyeLookUpLeft").tolist() == pytest.approx([0.4, 0.0])
     assert column(pose, "eyeLookDownRight").tolist() == pytest.approx([0.0, 0.5])
+
+
+@pytest.mark.parametrize("gaze", [(25.0, 0.0), (-25.0, 0.0), (0.0, 15.0), (0.0, -15.0), (15.0, -10.0)])
+def test_the_open_heads_eyeballs_turn_by_the_gaze(gaze: tuple[float, float]) -> None:
+    """Shapes and joints together: a rotation fitted to each eyeball's vertices points where it was told to."""
+    head = load_anny(num_shape=0)
+    ball = head.faces[head.region_faces("sclera") | head.region_faces("iris")].unique()
+    rest = head(torch.zeros(0), head.neutral_pose()).vertices[0, ball]
+    posed = head(torch.zeros(0), pose_of(head, torch.zeros(1, 52), torch.tensor([gaze]))).vertices[0, ball]
+    for side in (rest[:, 0] > 0, rest[:, 0] < 0):
+        before, after = rest[side] - rest[side].mean(0), posed[side] - posed[side].mean(0)
+        u, _, vt = torch.linalg.svd(after.T @ before)
+        x, y, z = ((u @ vt) @ torch.tensor([0.0, 0.0, 1.0])).tolist()
+        yaw, pitch = math.degrees(math.atan2(x, z)), math.degrees(math.asin(y))
+        assert (yaw, pitch) == pytest.approx(gaze, abs=1.5)
+
+
+def test_a_head_without_eye_shapes_turns_its_eyes_by_the_joints() -> None:
+    pose = pose_of(FLAME_HEAD, torch.zeros(1, 52), torch.tensor([[30.0, 0.0]]))
+    assert turned(pose.joints[0, 3], (0, 0, 1))[0] == pytest.approx(0.5, abs=1e-5)
 
 
 @given(st.lists(st.floats(-0.5, 1.5, width=32), min_size=52, max_size=52))
