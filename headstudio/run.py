@@ -152,7 +152,7 @@ def build(config: DictConfig) -> Parts:
         avatar=avatar,
         renderer=renderer,
         control=make(config.control),
-        guidance=make(config.guidance)(prior, prompt=config.prompt),
+        guidance=make(config.guidance)(prior, make(config.prompts)(prior)),
         reg=reg,
         densify=densify,
         optim=optim,

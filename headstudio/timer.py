@@ -32,7 +32,7 @@ class PhaseTimer:
         try:
             saved = json.loads(path.read_text(encoding="utf-8"))
             timer._phases, timer._steps, timer._before = saved["phases"], saved["steps"], saved["seconds"]
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             pass
         return timer
 

@@ -19,7 +19,12 @@ from headstudio.runstate import RunPaths, load_checkpoint, save_checkpoint
 from headstudio.timer import PhaseTimer
 
 if TYPE_CHECKING:
+    from headstudio.avatar.densify import Densifier, NoDensification
+    from headstudio.avatar.rigged import RiggedGaussians
+    from headstudio.guidance.control import LandmarkControl
+    from headstudio.guidance.distill import ScoreDistillation
     from headstudio.motion import Motion
+    from headstudio.reg import Regularisation
     from headstudio.render import Renderer
     from headstudio.types import Cameras, Render
 
@@ -32,12 +37,12 @@ class Parts:
 
     camera: Callable[[int, torch.Generator], Cameras]
     motion: Motion
-    avatar: Any  # a representation: pose(pose) -> (PosedHead, Frames, Gaussians), and its parameters
+    avatar: RiggedGaussians
     renderer: Renderer
-    control: Any  # draw(posed, head, cameras) -> (B, 3, H, W)
-    guidance: Any  # (rgb, control, cameras, step, generator) -> GuidanceResult
-    reg: Callable[[Any, Any], dict[str, torch.Tensor]]  # (avatar, frames) -> named, weighted terms
-    densify: Any  # step(avatar, optimizer, render, step, generator), state_dict, load_state_dict
+    control: LandmarkControl
+    guidance: ScoreDistillation
+    reg: Regularisation
+    densify: Densifier | NoDensification
     optim: Adam
     generator: torch.Generator  # the only source of randomness; lives on the CPU
     device: torch.device
@@ -69,7 +74,6 @@ class Trainer:
         shared_pose: all views of a step show one pose (as the official code does), or each its own.
         background: RGB in [0, 1] behind every picture; None draws a new colour for every view.
         shape_freeze_step: from this step on the head's shape no longer learns (paper, section 4.1).
-        reg_start_step: from this step on the mesh regularisation acts.
         log_every_steps, checkpoint_every_steps: how often numbers and the whole state are written.
         picture_every_steps: how often a rendered view is logged; 0 is never.
         loss_limit: a loss beyond this has exploded.
@@ -82,14 +86,12 @@ class Trainer:
         shared_pose: bool,
         background: Sequence[float] | None,
         shape_freeze_step: int,
-        reg_start_step: int,
         log_every_steps: int,
         picture_every_steps: int,
         checkpoint_every_steps: int,
         loss_limit: float = 1e8,
     ) -> None:
-        self.steps, self.shared_pose = steps, shared_pose
-        self.shape_freeze_step, self.reg_start_step = shape_freeze_step, reg_start_step
+        self.steps, self.shared_pose, self.shape_freeze_step = steps, shared_pose, shape_freeze_step
         self.background = None if background is None else torch.tensor([float(v) for v in background])
         self.log_every_steps, self.picture_every_steps = log_every_steps, picture_every_steps
         self.checkpoint_every_steps = checkpoint_every_steps
@@ -147,11 +149,10 @@ class Trainer:
         with timer("render"):
             render = parts.renderer(gaussians, cameras, background)
         with timer("control"), torch.no_grad():
-            control = parts.control.draw(posed, parts.avatar.head, cameras)
+            control = parts.control.draw(posed, parts.avatar.head, cameras) if parts.guidance.use_control else None
         with timer("guidance"):
             guided = parts.guidance(render.rgb, control, cameras, step, parts.generator)
-            regs = parts.reg(parts.avatar, frames) if step >= self.reg_start_step else {}
-            losses = {"guidance": guided.loss, **regs}
+            losses = {"guidance": guided.loss, **parts.reg(parts.avatar, frames, step)}
         with timer("backward"):
             total = torch.stack(list(losses.values())).sum()
             numbers = {name: float(loss.detach()) for name, loss in losses.items()}
