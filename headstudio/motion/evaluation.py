@@ -16,7 +16,7 @@ _FACES: dict[str, dict[str, float]] = {
     "rest": {},
     "mouth_open": {"jawOpen": 0.7},
     "blink": {"eyeBlink": 1.0},
-    "smile": {"mouthSmile": 0.85, "cheekSquint": 0.3},
+    "smile": {"mouthSmile": 1.0, "cheekSquint": 0.4},
     "turned": {},
 }
 _NECK_DEG: dict[str, tuple[float, float, float]] = {"turned": (30.0, 8.0, 0.0)}
