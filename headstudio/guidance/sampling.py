@@ -1,0 +1,72 @@
+"""DDIM over a `Prior`: full denoising from any noise level, for snapshots and for judging a prior."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from headstudio.guidance.prior import Prior
+from headstudio.guidance.sds import guided
+
+EPS_SIGNAL = 1e-3  # a scheduler with zero terminal SNR has no signal to divide by at its last step
+
+
+@dataclass(frozen=True)
+class GuidedNoise:
+    """Classifier-free guided predictions for fixed texts and control maps, both branches in one call of the UNet.
+
+    `null` is the embedding of the empty text, or of a negative prompt; texts and maps have one row per picture.
+    """
+
+    prior: Prior
+    text: Float[Tensor, "B T D"]
+    null: Float[Tensor, "B T D"]
+    control: Float[Tensor, "B 3 H W"] | None
+    _: KW_ONLY
+    guidance_scale: float
+    conditioning_scale: float
+
+    def __call__(self, noisy: Float[Tensor, "B C h w"], timesteps: Int[Tensor, " B"]) -> Float[Tensor, "B C h w"]:
+        """The guided noise in `noisy`."""
+        both = self.prior.predict_noise(
+            noisy.repeat(2, 1, 1, 1),
+            timesteps.repeat(2),
+            torch.cat([self.null, self.text]),
+            None if self.control is None else self.control.repeat(2, 1, 1, 1),
+            self.conditioning_scale,
+        )
+        e_null, e_text = both.chunk(2)
+        return guided(e_text, e_null, self.guidance_scale)
+
+
+def clean_estimate(
+    prior: Prior, noisy: Float[Tensor, "B C h w"], noise: Float[Tensor, "B C h w"], timesteps: Int[Tensor, " B"]
+) -> Float[Tensor, "B C h w"]:
+    """x_0 = (x_t - sigma_t noise) / alpha_t."""
+    alpha, sigma = prior.alpha_sigma(timesteps)
+    return (noisy - sigma * noise) / alpha.clamp_min(EPS_SIGNAL)
+
+
+@torch.no_grad()
+def denoise(
+    predict: GuidedNoise, noisy: Float[Tensor, "B C h w"], timesteps: Int[Tensor, " B"], *, steps: int
+) -> Float[Tensor, "B C h w"]:
+    """Deterministic DDIM (Song et al. 2021, Eq. 12, eta = 0) from each row's own timestep down to clean latents.
+
+    The noise levels are equal parts of the way down, ending at the clean end: diffusers' "trailing" spacing when a
+    row starts at the last timestep. To draw a picture from nothing, pass noise at `num_timesteps - 1`.
+    """
+    latents, prior = noisy, predict.prior
+    for index in range(steps):
+        now, after = _rung(timesteps, index, steps), _rung(timesteps, index + 1, steps)
+        noise = predict(latents, now)
+        latents = prior.add_noise(clean_estimate(prior, latents, noise, now), noise, after)
+    return latents
+
+
+def _rung(start: Int[Tensor, " B"], index: int, steps: int) -> Int[Tensor, " B"]:
+    """The timestep of rung `index` of the ladder from `start` (index 0) to -1, clean (index `steps`)."""
+    return ((start + 1) * (steps - index) / steps).round().long() - 1
