@@ -146,11 +146,9 @@ def _raised_by(error: BaseException, function: str) -> bool:
 
 def _explain_argument(argument: str) -> str | None:
     """What is wrong with one `key=value`, judged by the folders and files of conf/."""
-    if argument.startswith("-") or argument.lstrip("+~").startswith("hydra"):
+    if argument.startswith(("-", "+", "~", "hydra")) or "=" not in argument:
         return None
-    key, equals, value = argument.lstrip("+~").partition("=")
-    if not equals and not argument.startswith("~"):
-        return f"{argument!r} is not of the form key=value."
+    key, _, value = argument.partition("=")
     several = "," in value and not value.startswith(("[", "{", "'", '"'))
     if several and not {"-m", "--multirun"} & set(sys.argv):
         return f"{argument} names several values: add -m to make one run of each."
@@ -160,8 +158,6 @@ def _explain_argument(argument: str) -> str | None:
             if choice.strip("'\"") not in options and choice not in ("null", "") and "(" not in choice:
                 known = ", ".join(options)
                 return f"{key}={choice} does not exist: {key} is one of {known}.{nearest(choice, options)}"
-        return None
-    if argument.startswith(("+", "~")):
         return None
     keys = _known_keys()
     if key not in keys:

@@ -63,7 +63,8 @@ def job(config: DictConfig) -> dict[str, Any]:
     paths = RunPaths(Path(hydra_config.runtime.output_dir))
     swept = hydra_config.mode == RunMode.MULTIRUN
     try:
-        return run(config, paths, group=Path(hydra_config.sweep.dir).name if swept else None)
+        group = Path(hydra_config.sweep.dir).name if swept else None
+        return run(config, paths, group=group, head_name=hydra_config.runtime.choices["head"])
     except Exception as error:
         sentence = cli.explain(error, ())
         cli.write_failure(paths.failed, sentence or f"{type(error).__name__}: {error}")
@@ -73,13 +74,14 @@ def job(config: DictConfig) -> dict[str, Any]:
         return {}
 
 
-def run(config: DictConfig, paths: RunPaths, group: str | None) -> dict[str, Any]:
+def run(config: DictConfig, paths: RunPaths, *, group: str | None, head_name: str) -> dict[str, Any]:
     """One run from its composed config to its finished directory; returns what metrics.json holds.
 
     Args:
         config: composed, without Hydra's own node.
         paths: the run's directory; what an earlier process left there is used.
         group: the sweep's name, None for a single run.
+        head_name: the option of the group `head`, for whoever opens the avatar's file.
     """
     from omegaconf import OmegaConf
 
@@ -96,6 +98,7 @@ def run(config: DictConfig, paths: RunPaths, group: str | None) -> dict[str, Any
     import torch
 
     from headstudio import record
+    from headstudio.export.ply import save_avatar
     from headstudio.log import JsonlLogger, Loggers
 
     OmegaConf.save(config, paths.config, resolve=True)
@@ -120,6 +123,8 @@ def run(config: DictConfig, paths: RunPaths, group: str | None) -> dict[str, Any
         metrics |= metric(parts.avatar, parts.renderer, config.prompt, generator)
     log.info("Filming it")
     files = make(config.gallery)(parts.avatar, parts.renderer, parts.motion, paths, generator)
+    save_avatar(parts.avatar, paths.avatar, head_name=head_name)
+    files["avatar"] = paths.avatar
     metrics |= {"seconds": round(report.seconds, 2), "peak_memory_gb": memory.gigabytes()}
     metrics |= {"phase_seconds": report.phases}
     loggers.summary(metrics, files)
@@ -137,11 +142,11 @@ def build(config: DictConfig) -> Parts:
 
     generator = torch.Generator().manual_seed(config.seed)
     renderer = make(config.renderer)
-    device = torch.device(renderer.device)
+    device = torch.device(getattr(renderer, "device", "cpu"))
     camera, reg, optim = make(config.camera), make(config.reg), make(config.optim)
     log.info("Loading the head")
     head = make(config.head)
-    avatar = make(config.representation)(head, generator).to(device)
+    avatar = make(config.representation)(head, generator, init=make(config.init)).to(device)
     densify = make(config.densify)
     densify.check(avatar)
     log.info("Loading the prior")
