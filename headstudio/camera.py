@@ -77,8 +77,10 @@ def cameras_from_orbit(
     Azimuth 0 is in front of the face (on +z) and grows as the camera moves towards +x; elevation is positive
     above `target`. Angles are degrees, in any turn; the returned azimuth lies in (-180, 180].
     """
-    columns = [torch.as_tensor(v, dtype=torch.float32) for v in (azimuth_deg, elevation_deg, distance, fovy_deg)]
-    azimuth, elevation, radius, fovy = torch.broadcast_tensors(*(torch.atleast_1d(c) for c in columns))
+    given = (azimuth_deg, elevation_deg, distance, fovy_deg)
+    device = next((v.device for v in (*given, target) if isinstance(v, torch.Tensor)), None)
+    columns = (torch.atleast_1d(torch.as_tensor(v, dtype=torch.float32, device=device)) for v in given)
+    azimuth, elevation, radius, fovy = torch.broadcast_tensors(*columns)
     around, above = torch.deg2rad(azimuth), torch.deg2rad(elevation)
     direction = torch.stack((above.cos() * around.sin(), above.sin(), above.cos() * around.cos()), dim=-1)
     centre = torch.as_tensor(target, dtype=torch.float32, device=azimuth.device).expand(len(azimuth), 3)

@@ -34,7 +34,7 @@ class Gallery:
         width, height: of one rendered picture, pixels.
         seconds: of both films; the turntable makes one turn in that time.
         fps: of both films.
-        background: RGB in [0, 1].
+        background: RGB in [0, 1]; None is white.
         distance, fovy_deg, elevation_deg: the framing, a little wider than training so that hair and hats fit.
         sway_deg: how far the camera of the talking film swings to both sides.
         viewing_size: smaller pictures are enlarged by a whole factor to at least this many pixels.
@@ -51,7 +51,7 @@ class Gallery:
         height: int,
         seconds: float,
         fps: float,
-        background: Sequence[float] = (1.0, 1.0, 1.0),
+        background: Sequence[float] | None = None,
         distance: float = 1.85,
         fovy_deg: float = 64.0,
         elevation_deg: float = 6.0,
@@ -63,7 +63,7 @@ class Gallery:
             if value <= 0:
                 raise UserError(f"gallery.{name}={value} must be more than 0.")
         self.width, self.height, self.seconds, self.fps = width, height, seconds, fps
-        self.background = torch.tensor([float(v) for v in background])
+        self.background = torch.tensor([float(v) for v in background or (1.0, 1.0, 1.0)])
         self.distance, self.fovy_deg, self.elevation_deg, self.sway_deg = distance, fovy_deg, elevation_deg, sway_deg
         self.factor = viewing_factor(min(width, height), viewing_size)
         self.chunk = chunk

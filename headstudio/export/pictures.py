@@ -76,14 +76,15 @@ def write_grid(
     height, width, _ = sizes.pop()
     font = ImageFont.load_default(size=max(11, min(20, width // 10)))
     left = gap + max((math.ceil(font.getlength(label)) + 2 * gap for label in row_labels), default=0)
-    top = gap + (math.ceil(sum(_line_height(font))) + gap if column_labels else 0)
+    ascent, descent = _line_height(font)
+    top = gap + (math.ceil(ascent + descent) + gap if column_labels else 0)
     sheet = Image.new("RGB", (left + columns * (width + gap), top + len(tiles) * (height + gap)), _PAPER)
     for r, row in enumerate(tiles):
         for c, tile in enumerate(row):
             sheet.paste(Image.fromarray(tile), (left + c * (width + gap), top + r * (height + gap)))
     draw = ImageDraw.Draw(sheet)
     for c, label in enumerate(column_labels):
-        draw.text((left + c * (width + gap) + width // 2, top - gap), label, _INK, font, anchor="mb")
+        draw.text((left + c * (width + gap) + width // 2, top - gap - descent), label, _INK, font, anchor="ms")
     for r, label in enumerate(row_labels):
         draw.text((left - 2 * gap, top + r * (height + gap) + height // 2), label, _INK, font, anchor="rm")
     write_atomically(path, _png(sheet))
