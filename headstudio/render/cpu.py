@@ -5,23 +5,23 @@ Two, so that the projected means are a tensor of the graph whose gradient densif
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numba
 import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
 from headstudio.render import kernels_bin, kernels_composite, kernels_project
-from headstudio.render.jit import LAUNCH
+from headstudio.render.jit import available_threads, spread
 from headstudio.types import Cameras, Gaussians, Render
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
+
+
+_DEAL = 8  # parts the tiles are dealt into
 
 
 class CpuRenderer:
@@ -32,7 +32,7 @@ class CpuRenderer:
     """
 
     def __init__(self, *, threads: int | None = None) -> None:
-        self.threads = min(threads or numba.config.NUMBA_NUM_THREADS, numba.config.NUMBA_NUM_THREADS)
+        self.threads = threads or available_threads()
 
     def __call__(
         self, gaussians: Gaussians, cameras: Cameras, background: Float[Tensor, "3"] | Float[Tensor, "B 3"]
@@ -72,18 +72,6 @@ class _Views:
         )
 
 
-@contextlib.contextmanager
-def _kernels(threads: int) -> Iterator[None]:
-    """Run kernels with so many threads, one Python thread at a time."""
-    with LAUNCH:
-        before = numba.get_num_threads()
-        numba.set_num_threads(threads)
-        try:
-            yield
-        finally:
-            numba.set_num_threads(before)
-
-
 def _array(tensor: Tensor) -> Any:
     return tensor.detach().contiguous().numpy()
 
@@ -102,12 +90,12 @@ class _Project(torch.autograd.Function):
         shape = (len(views.intrinsics), means.shape[1])
         means2d, factors, depths, extents = _float32(*shape, 2), _float32(*shape, 3), _float32(*shape), _float32(*shape, 2)
         radii = np.empty(shape, np.int32)
-        with _kernels(threads):
-            kernels_project.project_forward(
-                _array(means), _array(quats), _array(scales), _array(opacities),
-                views.camera_from_world, views.intrinsics, views.width, views.height,
-                means2d, factors, depths, extents, radii,
-            )  # fmt: skip
+        spread(
+            kernels_project.project_forward, shape[1], threads,
+            _array(means), _array(quats), _array(scales), _array(opacities),
+            views.camera_from_world, views.intrinsics, views.width, views.height,
+            means2d, factors, depths, extents, radii,
+        )  # fmt: skip
         outputs = tuple(torch.from_numpy(array) for array in (means2d, factors, depths, extents, radii))
         ctx.mark_non_differentiable(*outputs[3:])
         ctx.save_for_backward(means, quats, scales, outputs[4])
@@ -119,12 +107,11 @@ class _Project(torch.autograd.Function):
     def backward(ctx: Any, grad_means2d: Tensor, grad_factors: Tensor, grad_depths: Tensor, *_: Any) -> Any:
         means, quats, scales, radii = ctx.saved_tensors
         grads = [torch.empty(tensor.shape, dtype=torch.float32) for tensor in (means, quats, scales)]
-        with _kernels(ctx.threads):
-            kernels_project.project_backward(
-                _array(means), _array(quats), _array(scales),
-                ctx.views.camera_from_world, ctx.views.intrinsics, ctx.views.width, ctx.views.height, _array(radii),
-                _array(grad_means2d), _array(grad_factors), _array(grad_depths), *(_array(grad) for grad in grads),
-            )  # fmt: skip
+        spread(
+            kernels_project.project_backward, means.shape[1], ctx.threads, _array(means), _array(quats), _array(scales),
+            ctx.views.camera_from_world, ctx.views.intrinsics, ctx.views.width, ctx.views.height, _array(radii),
+            _array(grad_means2d), _array(grad_factors), _array(grad_depths), *(_array(grad) for grad in grads),
+        )  # fmt: skip
         return *grads, None, None, None
 
 
@@ -146,21 +133,27 @@ def _sort_into_tiles(
     means2d: Any, factors: Any, depths: Any, extents: Any, radii: Any, opacities: Any, colors: Any, views: _Views,
     threads: int,
 ) -> _Tiles:  # fmt: skip
-    """Must run inside `_kernels`."""
     cameras, count = radii.shape
     columns, rows = -(-views.width // kernels_bin.TILE), -(-views.height // kernels_bin.TILE)
     packed, counts = _float32(cameras, count, kernels_bin.PACKED), np.empty((cameras, count), np.int32)
-    kernels_bin.count_tiles(means2d, factors, depths, extents, radii, opacities, colors, columns, rows, packed, counts)
+    spread(
+        kernels_bin.count_tiles, count, threads,
+        means2d, factors, depths, extents, radii, opacities, colors, columns, rows, packed, counts,
+    )  # fmt: skip
     slot_ends = np.cumsum(counts, dtype=np.int64).reshape(cameras, count)
     entries = int(slot_ends[-1, -1]) if slot_ends.size else 0
     slot_tile, entry_gaussian, entry_slot = (np.empty(entries, np.int32) for _ in range(3))
     first = np.zeros((cameras, columns * rows + 1), np.int64)
     if entries:
-        kernels_bin.fill_slots(packed, extents, counts, slot_ends, columns, rows, slot_tile)
-        kernels_bin.sort_entries(depths, counts, slot_ends, slot_tile, first, entry_gaussian, entry_slot)
-    # Deal the tiles to the threads, longest list first: numba gives each thread one consecutive part.
-    longest = np.argsort(-np.diff(first, axis=1).ravel(), kind="stable")
-    order = np.concatenate([longest[start::threads] for start in range(threads)])
+        spread(kernels_bin.fill_slots, count, threads, packed, extents, counts, slot_ends, columns, rows, slot_tile)
+        scratch = np.empty((cameras, 2, count), np.int32)
+        spread(
+            kernels_bin.sort_entries, cameras, threads,
+            depths.view(np.int32), counts, slot_ends, slot_tile, scratch, first, entry_gaussian, entry_slot,
+        )  # fmt: skip
+    # Neighbouring tiles cost alike, so deal them out like cards: consecutive parts then cost alike.
+    order = np.arange(first.size - cameras)
+    order = np.concatenate([order[start::_DEAL] for start in range(_DEAL)])
     return _Tiles(packed, counts, slot_ends, first, entry_gaussian, entry_slot, order, columns)
 
 
@@ -175,12 +168,12 @@ class _Composite(torch.autograd.Function):
         size = (len(views.intrinsics), views.height, views.width)
         rgb, depth, transmittance, last = _float32(size[0], 3, *size[1:]), *(_float32(*size) for _ in range(3))
         projected = [_array(tensor) for tensor in (means2d, factors, depths, extents, radii, opacities, colors)]
-        with _kernels(threads):
-            tiles = _sort_into_tiles(*projected, views, threads)
-            kernels_composite.composite_forward(
-                tiles.packed, tiles.first, tiles.entry_gaussian, tiles.order, _array(background), tiles.columns,
-                rgb, depth, transmittance, last,
-            )  # fmt: skip
+        tiles = _sort_into_tiles(*projected, views, threads)
+        spread(
+            kernels_composite.composite_forward, len(tiles.order), threads,
+            tiles.packed, tiles.first, tiles.entry_gaussian, tiles.order, _array(background), tiles.columns,
+            rgb, depth, transmittance, last,
+        )  # fmt: skip
         ctx.save_for_backward(factors, opacities, background)
         ctx.tiles, ctx.transmittance, ctx.last, ctx.threads = tiles, transmittance, last, threads
         alpha = 1.0 - torch.from_numpy(transmittance)
@@ -195,14 +188,15 @@ class _Composite(torch.autograd.Function):
         moments = _float32(len(tiles.entry_slot), kernels_composite.GRADIENTS)
         shapes = ((cameras, count, 2), (cameras, count, 3), (cameras, count), (count,), (count, 3))
         grads = [torch.empty(shape) for shape in shapes]
-        with _kernels(ctx.threads):
-            kernels_composite.composite_backward(
-                tiles.packed, tiles.first, tiles.entry_gaussian, tiles.entry_slot, tiles.order,
-                _array(background), tiles.columns, ctx.transmittance, ctx.last,
-                _array(grad_rgb), _array(grad_depth[:, 0]), _array(grad_alpha[:, 0]), moments,
-            )  # fmt: skip
-            kernels_composite.gather_gradients(
-                moments, tiles.counts, tiles.slot_ends, _array(factors), _array(opacities),
-                *(_array(grad) for grad in grads),
-            )  # fmt: skip
+        spread(
+            kernels_composite.composite_backward, len(tiles.order), ctx.threads,
+            tiles.packed, tiles.first, tiles.entry_gaussian, tiles.entry_slot, tiles.order,
+            _array(background), tiles.columns, ctx.transmittance, ctx.last,
+            _array(grad_rgb), _array(grad_depth[:, 0]), _array(grad_alpha[:, 0]), moments,
+        )  # fmt: skip
+        spread(
+            kernels_composite.gather_gradients, count, ctx.threads,
+            moments, tiles.counts, tiles.slot_ends, _array(factors), _array(opacities),
+            *(_array(grad) for grad in grads),
+        )  # fmt: skip
         return *grads, None, None, None, None, None

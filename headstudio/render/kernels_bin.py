@@ -11,10 +11,8 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import prange
-
 from headstudio.render import MIN_ALPHA
-from headstudio.render.jit import compiled
+from headstudio.render.jit import inlined, kernel
 
 TILE = 16
 # What the compositor reads per Gaussian and camera: x, y, a, b, c (factors, scaled so that alpha is a power of
@@ -25,7 +23,7 @@ _SLACK_PX = 1e-2  # tiles are chosen a little generously; the compositor's thres
 _RADIX_BITS = 11
 
 
-@compiled()
+@inlined
 def _tile_rows(packed: Any, tiles_y: int) -> Any:
     """First and one past the last row of tiles whose pixel centres the ellipse's box reaches."""
     low, high = packed[1] - packed[6] - _SLACK_PX, packed[1] + packed[6] + _SLACK_PX
@@ -34,7 +32,7 @@ def _tile_rows(packed: Any, tiles_y: int) -> Any:
     return int(min(max(first, 0.0), tiles_y)), int(min(max(last + 1.0, 0.0), tiles_y))
 
 
-@compiled()
+@inlined
 def _tile_columns(packed: Any, extent_x: float, row: int, tiles_x: int) -> Any:
     """First and one past the last tile of `row` that the ellipse itself reaches.
 
@@ -57,14 +55,14 @@ def _tile_columns(packed: Any, extent_x: float, row: int, tiles_x: int) -> Any:
     return int(min(max(first, 0.0), tiles_x)), int(min(max(last + 1.0, 0.0), tiles_x))
 
 
-@compiled(parallel=True)
+@kernel
 def count_tiles(
-    means2d: Any, factors: Any, depths: Any, extents: Any, radii: Any, opacities: Any, colors: Any,
-    tiles_x: int, tiles_y: int, packed: Any, counts: Any,
+    start: int, end: int, means2d: Any, factors: Any, depths: Any, extents: Any, radii: Any, opacities: Any,
+    colors: Any, tiles_x: int, tiles_y: int, packed: Any, counts: Any,
 ) -> None:  # fmt: skip
     """Fill packed (B, N, PACKED) and counts (B, N): in how many tiles each Gaussian may be seen."""
-    cameras, count = radii.shape
-    for n in prange(count):
+    cameras = radii.shape[0]
+    for n in range(start, end):
         level = math.log2(opacities[n]) / 8.0 if opacities[n] >= MIN_ALPHA else 0.0
         for b in range(cameras):
             counts[b, n] = 0
@@ -79,75 +77,87 @@ def count_tiles(
             first_row, end_row = _tile_rows(row, tiles_y)
             total = 0
             for tile_row in range(first_row, end_row):
-                first, end = _tile_columns(row, extents[b, n, 0], tile_row, tiles_x)
-                total += max(end - first, 0)
+                first, last = _tile_columns(row, extents[b, n, 0], tile_row, tiles_x)
+                total += max(last - first, 0)
             counts[b, n] = total
 
 
-@compiled(parallel=True)
+@kernel
 def fill_slots(
-    packed: Any, extents: Any, counts: Any, slot_ends: Any, tiles_x: int, tiles_y: int, slot_tile: Any
+    start: int, end: int, packed: Any, extents: Any, counts: Any, slot_ends: Any, tiles_x: int, tiles_y: int,
+    slot_tile: Any,
 ) -> None:  # fmt: skip
     """Fill slot_tile (E,): the tile (within its camera) of every entry, in the order of the Gaussians."""
-    cameras, count = counts.shape
-    for n in prange(count):
+    cameras = counts.shape[0]
+    for n in range(start, end):
         for b in range(cameras):
             if counts[b, n] == 0:
                 continue
             slot = slot_ends[b, n] - counts[b, n]
             first_row, end_row = _tile_rows(packed[b, n], tiles_y)
             for tile_row in range(first_row, end_row):
-                first, end = _tile_columns(packed[b, n], extents[b, n, 0], tile_row, tiles_x)
-                for column in range(first, end):
+                first, last = _tile_columns(packed[b, n], extents[b, n, 0], tile_row, tiles_x)
+                for column in range(first, last):
                     slot_tile[slot] = tile_row * tiles_x + column
                     slot += 1
 
 
-@compiled()
-def _depth_order(depths: Any, counts: Any) -> Any:
-    """Indices of the Gaussians with entries, by depth; a stable radix sort of the bits of positive floats."""
-    keys = depths.view(np.uint32)
-    buckets = 1 << _RADIX_BITS
-    here, size = np.empty(depths.shape[0], np.int32), 0
-    for n in range(depths.shape[0]):
+@inlined
+def _sort_by_depth(depth_bits: Any, counts: Any, here: Any, there: Any) -> int:
+    """Write the Gaussians that have entries into `there`, by depth, ties by index; returns how many.
+
+    A stable radix sort in three passes; positive floats sort like their bits.
+    """
+    buckets, size = 1 << _RADIX_BITS, 0
+    for n in range(counts.shape[0]):
         if counts[n] > 0:
             here[size] = n
             size += 1
-    there = np.empty(size, np.int32)
-    here = here[:size]
-    histogram = np.empty(buckets + 1, np.int32)
-    for shift in range(0, 32, _RADIX_BITS):
-        histogram[:] = 0
+    histogram = np.empty(buckets + 1, np.int64)
+    for turn in range(3):
+        shift = turn * _RADIX_BITS
+        for k in range(buckets + 1):
+            histogram[k] = 0
         for i in range(size):
-            histogram[((keys[here[i]] >> shift) & (buckets - 1)) + 1] += 1
+            histogram[((depth_bits[here[i]] >> shift) & (buckets - 1)) + 1] += 1
         for k in range(buckets):
             histogram[k + 1] += histogram[k]
         for i in range(size):
-            bucket = (keys[here[i]] >> shift) & (buckets - 1)
+            bucket = (depth_bits[here[i]] >> shift) & (buckets - 1)
             there[histogram[bucket]] = here[i]
             histogram[bucket] += 1
         here, there = there, here
-    return here
+    return size
 
 
-@compiled(parallel=True)
+@kernel
 def sort_entries(
-    depths: Any, counts: Any, slot_ends: Any, slot_tile: Any, tile_first: Any, entry_gaussian: Any, entry_slot: Any
+    start: int, end: int, depth_bits: Any, counts: Any, slot_ends: Any, slot_tile: Any, scratch: Any,
+    tile_first: Any, entry_gaussian: Any, entry_slot: Any,
 ) -> None:  # fmt: skip
-    """Fill tile_first (B, tiles + 1) and, in the order of tiles and depth, entry_gaussian (E,) and entry_slot (E,)."""
-    cameras, count = counts.shape
-    for b in prange(cameras):
-        start, end = slot_ends[b, 0] - counts[b, 0], slot_ends[b, count - 1]
-        tiles = tile_first.shape[1] - 1
-        next_free = np.zeros(tiles + 1, np.int64)
-        for slot in range(start, end):
-            next_free[slot_tile[slot] + 1] += 1
-        next_free[0] = start
+    """For the cameras start to end fill tile_first (B, tiles + 1) and, in the order of tiles and depth,
+    entry_gaussian (E,) and entry_slot (E,).
+
+    `depth_bits` (B, N) are the depths read as int32; `scratch` is (B, 2, N) int32.
+    """
+    count, tiles = counts.shape[1], tile_first.shape[1] - 1
+    for b in range(start, end):
+        free = tile_first[b]  # while filling: where each tile's next entry goes, shifted by one tile
+        first_slot = slot_ends[b, 0] - counts[b, 0]
+        for tile in range(tiles + 1):
+            free[tile] = 0
+        for slot in range(first_slot, slot_ends[b, count - 1]):
+            free[slot_tile[slot] + 1] += 1
+        free[0] = first_slot
         for tile in range(tiles):
-            next_free[tile + 1] += next_free[tile]
-        tile_first[b, :] = next_free
-        for n in _depth_order(depths[b], counts[b]):
+            free[tile + 1] += free[tile]
+        for tile in range(tiles, 0, -1):
+            free[tile] = free[tile - 1]
+        size = _sort_by_depth(depth_bits[b], counts[b], scratch[b, 0], scratch[b, 1])
+        for i in range(size):
+            n = scratch[b, 1, i]
             for slot in range(slot_ends[b, n] - counts[b, n], slot_ends[b, n]):
-                place = next_free[slot_tile[slot]]
-                next_free[slot_tile[slot]] = place + 1
+                tile = slot_tile[slot] + 1
+                place = free[tile]
+                free[tile] = place + 1
                 entry_gaussian[place], entry_slot[place] = n, slot

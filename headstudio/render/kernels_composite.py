@@ -10,10 +10,8 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import prange
-
 from headstudio.render import MAX_ALPHA, MIN_ALPHA, MIN_TRANSMITTANCE
-from headstudio.render.jit import compiled
+from headstudio.render.jit import inlined, kernel
 from headstudio.render.simd import any_lane, lane_sum, load, ramp, select, smaller, splat, store
 
 TILE = 16
@@ -34,7 +32,7 @@ _BACKWARD_ROW = 8 * TILE
 _CHECK_EVERY = 16  # entries between two looks at which rows are finished
 
 
-@compiled()
+@inlined
 def _power(level: Any) -> Any:
     """2^(8 level) for level in [-1, 0]; outside of it, garbage that the caller masks."""
     x = ((((level * _P5 + _P4) * level + _P3) * level + _P2) * level + _P1) * level + _P0
@@ -43,7 +41,7 @@ def _power(level: Any) -> Any:
     return x * x
 
 
-@compiled()
+@inlined
 def _row_level(packed: Any, gaussian: int, u_left: Any, dy: Any) -> Any:
     """log2(alpha) / 8 at the row's closest approach is at least the threshold? Returns (yes, level at u = 0)."""
     a, v = packed[gaussian, 2], packed[gaussian, 4] * dy
@@ -53,7 +51,7 @@ def _row_level(packed: Any, gaussian: int, u_left: Any, dy: Any) -> Any:
     return level - nearest * nearest >= _MIN_LEVEL, level
 
 
-@compiled()
+@inlined
 def _row_range(packed: Any, gaussian: int, top: int) -> Any:
     """First and one past the last row of the tile within the Gaussian's height."""
     middle, half = packed[gaussian, 1] - np.float32(top) - _HALF, packed[gaussian, 6]
@@ -62,7 +60,7 @@ def _row_range(packed: Any, gaussian: int, top: int) -> Any:
     return int(min(first, np.float32(TILE))), int(max(end, _ZERO))
 
 
-@compiled()
+@inlined
 def _draw_row(row: Any, o: int, packed: Any, gaussian: int, u_left: Any, level: Any, entry: Any) -> None:
     """Rules 4-6 for sixteen pixels."""
     zero = splat(_ZERO)
@@ -82,7 +80,7 @@ def _draw_row(row: Any, o: int, packed: Any, gaussian: int, u_left: Any, level: 
     store(row, o + 5 * TILE, select(weight > zero, splat(entry), load(row, o + 5 * TILE)))
 
 
-@compiled()
+@inlined
 def _draw_tile(packed: Any, entry_gaussian: Any, first: int, end: int, left: int, top: int, rows: int, row: Any) -> None:
     """Fill the forward scratch space of one tile."""
     live = np.ones(TILE, np.bool_)
@@ -115,10 +113,10 @@ def _draw_tile(packed: Any, entry_gaussian: Any, first: int, end: int, left: int
                 _draw_row(row, r * _FORWARD_ROW, packed, gaussian, u_left, level, np.float32(entry))
 
 
-@compiled(parallel=True)
+@kernel
 def composite_forward(
-    packed: Any, tile_first: Any, entry_gaussian: Any, order: Any, background: Any, tiles_x: int,
-    rgb: Any, depth: Any, transmittance: Any, last: Any,
+    start: int, end: int, packed: Any, tile_first: Any, entry_gaussian: Any, order: Any, background: Any,
+    tiles_x: int, rgb: Any, depth: Any, transmittance: Any, last: Any,
 ) -> None:  # fmt: skip
     """Fill rgb (B, 3, H, W), depth, transmittance and last (B, H, W): float32.
 
@@ -126,7 +124,7 @@ def composite_forward(
     says in which order the tiles are visited; it matters for speed only.
     """
     tiles, height, width = tile_first.shape[1] - 1, rgb.shape[2], rgb.shape[3]
-    for index in prange(order.shape[0]):
+    for index in range(start, end):
         camera, tile = order[index] // tiles, order[index] % tiles
         left, top = tile % tiles_x * TILE, tile // tiles_x * TILE
         rows, columns = min(TILE, height - top), min(TILE, width - left)
@@ -144,7 +142,7 @@ def composite_forward(
                 last[camera, top + r, left + i] = row[o + 5 * TILE + i]
 
 
-@compiled()
+@inlined
 def _load_tile(
     grad_rgb: Any, grad_depth: Any, grad_alpha: Any, transmittance: Any, last: Any, background: Any,
     left: int, top: int, row: Any, row_last: Any,
@@ -176,7 +174,7 @@ def _load_tile(
     return tile_last
 
 
-@compiled()
+@inlined
 def _undraw_row(row: Any, o: int, packed: Any, gaussian: int, u_left: Any, level: Any, entry: Any) -> Any:
     """The gradients of sixteen pixels for one Gaussian: (alpha * dL/dalpha, weight * dL/drgb (3), weight * dL/dz)."""
     zero, one = splat(_ZERO), splat(_ONE)
@@ -201,7 +199,7 @@ def _undraw_row(row: Any, o: int, packed: Any, gaussian: int, u_left: Any, level
     return grad, weight * g_red, weight * g_green, weight * g_blue, weight * g_depth
 
 
-@compiled()
+@inlined
 def _undraw_gaussian(
     packed: Any, gaussian: int, left: int, top: int, entry: int, row: Any, row_last: Any, out: Any
 ) -> None:  # fmt: skip
@@ -233,21 +231,21 @@ def _undraw_gaussian(
     out[6], out[7], out[8], out[9] = lane_sum(red), lane_sum(green), lane_sum(blue), lane_sum(deep)
 
 
-@compiled(parallel=True)
+@kernel
 def composite_backward(
-    packed: Any, tile_first: Any, entry_gaussian: Any, entry_slot: Any, order: Any, background: Any, tiles_x: int,
-    transmittance: Any, last: Any, grad_rgb: Any, grad_depth: Any, grad_alpha: Any, moments: Any,
+    start: int, end: int, packed: Any, tile_first: Any, entry_gaussian: Any, entry_slot: Any, order: Any,
+    background: Any, tiles_x: int, transmittance: Any, last: Any, grad_rgb: Any, grad_depth: Any, grad_alpha: Any, moments: Any,
 ) -> None:  # fmt: skip
     """Fill moments (E, GRADIENTS), one row per slot, from the gradients of the pictures."""
     tiles = tile_first.shape[1] - 1
-    for index in prange(order.shape[0]):
+    for index in range(start, end):
         camera, tile = order[index] // tiles, order[index] % tiles
         left, top = tile % tiles_x * TILE, tile // tiles_x * TILE
-        first, end = tile_first[camera, tile], tile_first[camera, tile + 1]
+        first, last_one = tile_first[camera, tile], tile_first[camera, tile + 1]
         row, row_last = np.empty(TILE * _BACKWARD_ROW, np.float32), np.empty(TILE, np.int64)
         tile_last = _load_tile(grad_rgb[camera], grad_depth[camera], grad_alpha[camera], transmittance[camera],
                                last[camera], background[camera], left, top, row, row_last)  # fmt: skip
-        for place in range(first + tile_last + 1, end):
+        for place in range(first + tile_last + 1, last_one):
             for k in range(GRADIENTS):
                 moments[entry_slot[place], k] = _ZERO
         for entry in range(tile_last, -1, -1):
@@ -255,14 +253,14 @@ def composite_backward(
                              moments[entry_slot[first + entry]])  # fmt: skip
 
 
-@compiled(parallel=True)
+@kernel
 def gather_gradients(
-    moments: Any, counts: Any, slot_ends: Any, factors: Any, opacities: Any,
+    start: int, end: int, moments: Any, counts: Any, slot_ends: Any, factors: Any, opacities: Any,
     grad_means2d: Any, grad_factors: Any, grad_depths: Any, grad_opacities: Any, grad_colors: Any,
 ) -> None:  # fmt: skip
     """Add up each Gaussian's slots (in their order) and turn moments into gradients of what was projected."""
-    cameras, count = counts.shape
-    for n in prange(count):
+    cameras = counts.shape[0]
+    for n in range(start, end):
         opacity_sum = red = green = blue = 0.0
         for b in range(cameras):
             m0 = mx = my = mxx = mxy = myy = deep = 0.0

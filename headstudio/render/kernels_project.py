@@ -16,16 +16,13 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import prange
-
 from headstudio.render import BLUR_PX2, JACOBIAN_MARGIN, MIN_ALPHA, NEAR_PLANE
-from headstudio.render.jit import compiled
+from headstudio.render.jit import inlined, kernel
 
 _LARGEST_RADIUS = 1e9  # pixels; keeps radii and extents convertible to integers
-_CHUNK = 256  # Gaussians that share a thread's scratch space
 
 
-@compiled()
+@inlined
 def _rotation(w: float, x: float, y: float, z: float) -> Any:
     """Rows of the rotation of a unit quaternion."""
     return (
@@ -35,7 +32,7 @@ def _rotation(w: float, x: float, y: float, z: float) -> Any:
     )
 
 
-@compiled()
+@inlined
 def _unit_quaternion(quat: Any) -> Any:
     """(w, x, y, z) normalised, and the norm (at least 1e-12, as torch's normalize)."""
     w, x, y, z = float(quat[0]), float(quat[1]), float(quat[2]), float(quat[3])
@@ -43,7 +40,7 @@ def _unit_quaternion(quat: Any) -> Any:
     return w / norm, x / norm, y / norm, z / norm, norm
 
 
-@compiled()
+@inlined
 def _camera_point(mean: Any, view: Any) -> Any:
     m0, m1, m2 = float(mean[0]), float(mean[1]), float(mean[2])
     return (
@@ -53,7 +50,7 @@ def _camera_point(mean: Any, view: Any) -> Any:
     )
 
 
-@compiled()
+@inlined
 def _jacobian_limits(intrinsic: Any, width: int, height: int) -> Any:
     """The range of x/z and of y/z that may enter the Jacobian: (x low, x high, y low, y high)."""
     fx, fy, cx, cy = intrinsic[0, 0], intrinsic[1, 1], intrinsic[0, 2], intrinsic[1, 2]
@@ -61,7 +58,7 @@ def _jacobian_limits(intrinsic: Any, width: int, height: int) -> Any:
     return -cx / fx - margin_x, (width - cx) / fx + margin_x, -cy / fy - margin_y, (height - cy) / fy + margin_y
 
 
-@compiled()
+@inlined
 def _ellipse_axes(point: Any, view: Any, intrinsic: Any, limits: Any, rotation: Any, scale: Any) -> Any:
     """The rows T0, T1 of J W R S (their products are the 2D covariance), the four entries of J, and W R S."""
     x, y, z = point
@@ -90,7 +87,7 @@ def _ellipse_axes(point: Any, view: Any, intrinsic: Any, limits: Any, rotation: 
     return t0, t1, (j00, j02, j11, j12), (u0, u1, u2)
 
 
-@compiled()
+@inlined
 def _covariance(t0: Any, t1: Any) -> Any:
     """Variances and covariance in pixels squared, and the determinant."""
     xx = t0[0] * t0[0] + t0[1] * t0[1] + t0[2] * t0[2] + BLUR_PX2
@@ -99,18 +96,19 @@ def _covariance(t0: Any, t1: Any) -> Any:
     return xx, xy, yy, xx * yy - xy * xy
 
 
-@compiled(parallel=True)
+@kernel
 def project_forward(
-    means: Any, quats: Any, scales: Any, opacities: Any, views: Any, intrinsics: Any, width: int, height: int,
+    start: int, end: int, means: Any, quats: Any, scales: Any, opacities: Any, views: Any, intrinsics: Any, width: int, height: int,
     means2d: Any, factors: Any, depths: Any, extents: Any, radii: Any,
 ) -> None:  # fmt: skip
-    """Fill means2d (B, N, 2), factors (B, N, 3), depths (B, N), extents (B, N, 2) and radii (B, N).
+    """For the Gaussians start to end fill means2d (B, N, 2), factors (B, N, 3), depths (B, N), extents (B, N, 2)
+    and radii (B, N).
 
     `extents` are the exact half sizes in pixels of the box outside which alpha is below the threshold. All
     outputs are zero for a Gaussian that a camera does not see. `views` and `intrinsics` are float64.
     """
-    cameras, count, poses = views.shape[0], means.shape[1], means.shape[0]
-    for n in prange(count):
+    cameras, poses = views.shape[0], means.shape[0]
+    for n in range(start, end):
         opacity = float(opacities[n])
         reach = math.sqrt(2.0 * math.log(opacity / MIN_ALPHA)) if opacity >= MIN_ALPHA else -1.0
         for b in range(cameras):
@@ -141,7 +139,7 @@ def project_forward(
             radii[b, n] = int(min(max(radius_x, radius_y), _LARGEST_RADIUS))
 
 
-@compiled()
+@inlined
 def _factor_gradient(xx: float, xy: float, yy: float, det: float, grad: Any) -> Any:
     """From the gradient of (a, b, c) to that of the covariance entries (xx, xy, yy)."""
     a = math.sqrt(yy / det)
@@ -154,7 +152,7 @@ def _factor_gradient(xx: float, xy: float, yy: float, det: float, grad: Any) -> 
     return grad_xx, grad_xy, grad_yy
 
 
-@compiled()
+@inlined
 def _camera_gradient(
     point: Any, view: Any, intrinsic: Any, limits: Any, rotation: Any, scale: Any,
     grad_mean2d: Any, grad_factors: Any, grad_depth: float, grad_mean: Any, grad_axes: Any,
@@ -192,7 +190,7 @@ def _camera_gradient(
         grad_mean[i] += view[0, i] * g_x + view[1, i] * g_y + view[2, i] * g_z
 
 
-@compiled()
+@inlined
 def _store_rotation_scale(quat: Any, scale: Any, grad_axes: Any, grad_quat: Any, grad_scale: Any) -> None:
     """From the gradient of R S to that of the raw quaternion and of the scales."""
     w, x, y, z, norm = _unit_quaternion(quat)
@@ -214,30 +212,30 @@ def _store_rotation_scale(quat: Any, scale: Any, grad_axes: Any, grad_quat: Any,
     grad_quat[2], grad_quat[3] = (g_y - y * along) / norm, (g_z - z * along) / norm
 
 
-@compiled(parallel=True)
+@kernel
 def project_backward(
-    means: Any, quats: Any, scales: Any, views: Any, intrinsics: Any, width: int, height: int, radii: Any,
-    grad_means2d: Any, grad_factors: Any, grad_depths: Any, grad_means: Any, grad_quats: Any, grad_scales: Any,
+    start: int, end: int, means: Any, quats: Any, scales: Any, views: Any, intrinsics: Any, width: int, height: int,
+    radii: Any, grad_means2d: Any, grad_factors: Any, grad_depths: Any,
+    grad_means: Any, grad_quats: Any, grad_scales: Any,
 ) -> None:  # fmt: skip
-    """Fill grad_means (P, N, 3), grad_quats (P, N, 4) and grad_scales (P, N, 3).
+    """Fill grad_means (P, N, 3), grad_quats (P, N, 4) and grad_scales (P, N, 3) for the Gaussians start to end.
 
     Each Gaussian is one thread's, which adds the cameras in their order.
     """
-    cameras, poses, count = views.shape[0], means.shape[0], means.shape[1]
-    for chunk in prange((count + _CHUNK - 1) // _CHUNK):
-        grad_mean, grad_axes = np.empty(3), np.empty((3, 3))
-        for n in range(chunk * _CHUNK, min(count, (chunk + 1) * _CHUNK)):
-            for p in range(poses):
-                grad_mean[:] = 0.0
-                grad_axes[:, :] = 0.0
-                w, x, y, z, _ = _unit_quaternion(quats[p, n])
-                rotation = _rotation(w, x, y, z)
-                for b in range(p if poses > 1 else 0, p + 1 if poses > 1 else cameras):
-                    if radii[b, n] > 0:
-                        _camera_gradient(
-                            _camera_point(means[p, n], views[b]), views[b], intrinsics[b],
-                            _jacobian_limits(intrinsics[b], width, height), rotation, scales[p, n],
-                            grad_means2d[b, n], grad_factors[b, n], grad_depths[b, n], grad_mean, grad_axes,
-                        )  # fmt: skip
-                grad_means[p, n, 0], grad_means[p, n, 1], grad_means[p, n, 2] = grad_mean[0], grad_mean[1], grad_mean[2]
-                _store_rotation_scale(quats[p, n], scales[p, n], grad_axes, grad_quats[p, n], grad_scales[p, n])
+    cameras, poses = views.shape[0], means.shape[0]
+    grad_mean, grad_axes = np.empty(3), np.empty((3, 3))
+    for n in range(start, end):
+        for p in range(poses):
+            for i in range(3):
+                grad_mean[i] = grad_axes[i, 0] = grad_axes[i, 1] = grad_axes[i, 2] = 0.0
+            w, x, y, z, _ = _unit_quaternion(quats[p, n])
+            rotation = _rotation(w, x, y, z)
+            for b in range(p if poses > 1 else 0, p + 1 if poses > 1 else cameras):
+                if radii[b, n] > 0:
+                    _camera_gradient(
+                        _camera_point(means[p, n], views[b]), views[b], intrinsics[b],
+                        _jacobian_limits(intrinsics[b], width, height), rotation, scales[p, n],
+                        grad_means2d[b, n], grad_factors[b, n], grad_depths[b, n], grad_mean, grad_axes,
+                    )  # fmt: skip
+            grad_means[p, n, 0], grad_means[p, n, 1], grad_means[p, n, 2] = grad_mean[0], grad_mean[1], grad_mean[2]
+            _store_rotation_scale(quats[p, n], scales[p, n], grad_axes, grad_quats[p, n], grad_scales[p, n])
