@@ -55,7 +55,7 @@ class LandmarkControl:
         thickness_px: width of the lines.
         pupil_px: side of the filled square at a pupil.
         tolerance: world units by which a point may lie behind the surface and still count as seen (lids and
-            lips have thin edges).
+            lips have thin edges). Pupils, which a closed lid hides closely, get `pupil_tolerance`.
         supersample: lines are drawn this many times larger and averaged, which gives fractional widths.
     """
 
@@ -65,13 +65,15 @@ class LandmarkControl:
         size: int,
         thickness_px: float,
         pupil_px: float,
-        tolerance: float = 0.02,
+        tolerance: float = 0.03,
+        pupil_tolerance: float = 0.008,
         supersample: int = 4,
     ) -> None:
         self.size = size
         self.thickness_px = thickness_px
         self.pupil_px = pupil_px
         self.tolerance = tolerance
+        self.pupil_tolerance = pupil_tolerance
         self.supersample = supersample
 
     def draw(self, posed: PosedHead, head: HeadModel, cameras: Cameras) -> Float[Tensor, "B 3 h w"]:
@@ -82,25 +84,31 @@ class LandmarkControl:
             vertices = posed.vertices.detach().cpu()
             points = posed_landmarks(head, posed).points.detach().cpu()
             pixels, depth = project(points, cpu)
-            visible = self.visible(pixels, depth, rasterise_mesh(vertices, head.faces.cpu(), cpu).depth)
+            surface = rasterise_mesh(vertices, head.faces.cpu(), cpu).depth
+            visible = self.visible(pixels, depth, surface, head.landmark_polylines)
         pictures = [
-            self._draw_one(pixels[b].numpy(), visible[b].numpy(), head.landmark_polylines, cpu)
-            for b in range(len(cpu))
+            self._draw_one(pixels[b].numpy(), visible[b].numpy(), head.landmark_polylines, cpu) for b in range(len(cpu))
         ]
         return torch.from_numpy(np.stack(pictures)).to(device)
 
     def visible(
-        self, pixels: Float[Tensor, "B L 2"], depth: Float[Tensor, "B L"], surface: Float[Tensor, "B h w"]
+        self,
+        pixels: Float[Tensor, "B L 2"],
+        depth: Float[Tensor, "B L"],
+        surface: Float[Tensor, "B h w"],
+        polylines: tuple[tuple[str, int, int, bool], ...],
     ) -> Bool[Tensor, "B L"]:
-        """Points inside the picture that no nearer surface covers, judged at the deepest of 3x3 pixels."""
+        """Points inside the picture that no nearer surface covers: lines judged at the deepest of 3x3 pixels."""
         height, width = surface.shape[-2:]
         finite = torch.where(torch.isinf(surface), torch.full_like(surface, 1e6), surface)
         deepest = torch.nn.functional.max_pool2d(finite[:, None], 3, stride=1, padding=1)[:, 0]
         column, row = pixels[..., 0].floor().long(), pixels[..., 1].floor().long()
         inside = (column >= 0) & (column < width) & (row >= 0) & (row < height) & (depth > 0)
-        batch = torch.arange(len(surface))[:, None]
-        behind = deepest[batch, row.clamp(0, height - 1), column.clamp(0, width - 1)]
-        return inside & (depth <= behind + self.tolerance)
+        at = (torch.arange(len(surface))[:, None], row.clamp(0, height - 1), column.clamp(0, width - 1))
+        seen = depth <= deepest[at] + self.tolerance
+        pupils = [first for _, first, last, _ in polylines if last - first == 1]
+        seen[:, pupils] = (depth <= finite[at] + self.pupil_tolerance)[:, pupils]
+        return inside & seen
 
     def _draw_one(
         self,

@@ -207,6 +207,12 @@ class HeadModel(nn.Module):
         vertices = (blended[..., :3] @ displaced[..., None])[..., 0] + blended[..., 3]
         return PosedHead(vertices=vertices, joints=world_joints)
 
+    def vertex_rotations(self, pose: Pose) -> Float[Tensor, "P V 3 3"]:
+        """The blended rotation that skinning gives every vertex: what turns an offset from the skin with the skin."""
+        rotations = axis_angle_to_matrix(pose.joints)
+        turned, _ = self._chain(rotations, torch.zeros_like(pose.joints))
+        return (self.weights @ turned.flatten(2)).unflatten(-1, (3, 3))
+
     def _chain(
         self, rotations: Float[Tensor, "P J 3 3"], joints: Float[Tensor, "P J 3"]
     ) -> tuple[Float[Tensor, "P J 3 3"], Float[Tensor, "P J 3"]]:

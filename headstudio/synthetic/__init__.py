@@ -1,0 +1,1 @@
+"""A world of procedural heads with captions and ground truth: it trains the tiny prior and scores alignment."""

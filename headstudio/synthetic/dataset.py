@@ -1,0 +1,145 @@
+"""Blocks of world pictures on disk, for training the tiny prior and the tiny CLIP.
+
+    python -m headstudio.synthetic.dataset training/world count=60000
+
+Picture i depends on the seed and i alone, so an interrupted command goes on where it stopped and a larger count
+keeps what is there.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstudio.synthetic.vocabulary import CHARACTERS, OPTIONS, Attributes
+
+Array = NDArray[Any]
+BLOCK = 1000
+NAMES = tuple(field.name for field in fields(Attributes))
+
+
+def encode_attributes(attributes: Attributes) -> list[int]:
+    """Option indices in the order of the fields."""
+    return [OPTIONS[name].index(getattr(attributes, name)) for name in NAMES]
+
+
+def decode_attributes(codes: Array) -> Attributes:
+    """The inverse of `encode_attributes`."""
+    return Attributes(**{name: OPTIONS[name][int(code)] for name, code in zip(NAMES, codes, strict=True)})
+
+
+@dataclass(frozen=True)
+class Block:
+    """BLOCK pictures: RGB and control (n, H, W, 3) uint8, attribute codes, character (-1: none), camera angles."""
+
+    pictures: Array
+    controls: Array
+    attributes: Array
+    characters: Array
+    angles_deg: Array  # (n, 2): azimuth, elevation
+
+
+class WorldSampler:
+    """Draws single pictures of the world as `world.yaml` says."""
+
+    def __init__(self, settings: Any) -> None:
+        from hydra.utils import instantiate
+
+        from headstudio.head.anny import load_anny
+        from headstudio.synthetic.world import World
+
+        self.head = load_anny(num_shape=settings.num_shape)
+        self.world = World(self.head, background=tuple(settings.background))
+        self.camera = instantiate(settings.camera)
+        self.motion = instantiate(settings.motion)(self.head)
+        self.control = instantiate(settings.control)
+        self.shape = instantiate(settings.shape)
+        self.character_fraction = settings.character_fraction
+        self.seed = settings.seed
+
+    def __call__(self, index: int) -> tuple[Array, Array, Attributes, int, tuple[float, float]]:
+        """Picture `index`: RGB, control, attributes, character, (azimuth, elevation) in degrees."""
+        import torch
+
+        from headstudio.synthetic.samples import random_character, training_attributes
+
+        rng = np.random.default_rng([self.seed, index])
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        character = -1
+        attributes = training_attributes(rng)
+        if rng.random() < self.character_fraction:
+            name, attributes = random_character(rng)
+            character = list(CHARACTERS).index(name)
+        shape = self.shape(attributes, self.head.num_shape, rng)
+        pose = self.motion.sample(1, generator)
+        cameras = self.camera(0, generator)
+        picture = self.world.render(attributes, shape, pose, cameras)
+        control = self.control.draw(self.head(shape, pose), self.head, cameras)
+        angles = (float(cameras.azimuth_deg[0]), float(cameras.elevation_deg[0]))
+        return to_bytes(picture.rgb[0]), to_bytes(control[0]), attributes, character, angles
+
+
+def to_bytes(picture: Any) -> Array:
+    """(3, H, W) in [0, 1] to (H, W, 3) uint8."""
+    return (picture.permute(1, 2, 0).numpy() * 255 + 0.5).astype(np.uint8)
+
+
+def block_path(folder: Path, block: int) -> Path:
+    return folder / f"block_{block:04d}.npz"
+
+
+def write_block(sampler: WorldSampler, folder: Path, block: int) -> None:
+    """Draw one block and put it in place in one move."""
+    rows = [sampler(index) for index in range(block * BLOCK, (block + 1) * BLOCK)]
+    partial = block_path(folder, block).with_suffix(".partial")
+    with partial.open("wb") as file:
+        np.savez(
+            file,
+            pictures=np.stack([row[0] for row in rows]),
+            controls=np.stack([row[1] for row in rows]),
+            attributes=np.array([encode_attributes(row[2]) for row in rows], np.uint8),
+            characters=np.array([row[3] for row in rows], np.int8),
+            angles_deg=np.array([row[4] for row in rows], np.float32),
+        )
+    partial.replace(block_path(folder, block))
+
+
+def read_blocks(folder: Path, have: int = 0) -> list[Block]:
+    """The blocks of a folder from number `have` on, in order, as far as they are written."""
+    blocks = []
+    while block_path(folder, have).exists():
+        with np.load(block_path(folder, have)) as file:
+            blocks.append(Block(**{name: file[name] for name in file.files}))
+        have += 1
+    return blocks
+
+
+def main(arguments: list[str]) -> None:
+    import torch
+
+    from headstudio.synthetic.settings import load_settings
+
+    if not arguments or arguments[0].startswith("-"):
+        raise SystemExit(__doc__)
+    torch.set_num_threads(1)
+    folder = Path(arguments[0])
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = load_settings("world", arguments[1:])
+    sampler = WorldSampler(settings)
+    blocks = settings.count // BLOCK
+    missing = [block for block in range(blocks) if not block_path(folder, block).exists()]
+    start = time.monotonic()
+    for done, block in enumerate(missing, start=1):
+        write_block(sampler, folder, block)
+        left_min = (time.monotonic() - start) / done * (len(missing) - done) / 60
+        print(f"{blocks - len(missing) + done} of {blocks} blocks, {left_min:.1f} min left", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
