@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from headstudio.avatar.frames import Frames
+from headstudio.avatar.init import Sparse, SuperResolution
+from headstudio.avatar.rigged import RiggedGaussians
+from headstudio.errors import UserError
+from headstudio.head.model import HeadModel
+from headstudio.reg import MeshRegularisation, NoRegularisation, position_excess, scale_excess
+from headstudio.schedule import Piecewise
+from headstudio.types import Pose
+
+PAPER: dict[str, Any] = {"lambda_pos": 0.1, "lambda_scale": 0.1, "tolerance_pos": 0.5, "tolerance_scale": 0.5}
+
+
+@pytest.fixture
+def avatar(tiny_head: HeadModel, generator: torch.Generator) -> RiggedGaussians:
+    init = SuperResolution(per_triangle=4, neighbours=3, distance_power=2)
+    made = RiggedGaussians(tiny_head, generator, init=init, initial_color=(0.5, 0.5, 0.5), initial_opacity=0.1)
+    with torch.no_grad():
+        made.means *= 2
+        made.log_scales += torch.randn(made.log_scales.shape, generator=generator)
+    return made
+
+
+def by_hand(avatar: RiggedGaussians, frames: Frames, vertices: Tensor, *, scaled: bool) -> tuple[float, float]:
+    """Eq. 8-10 by the words of the paper, one Gaussian at a time."""
+    position = scale = 0.0
+    for p in range(len(vertices)):
+        for n in range(avatar.num_gaussians):
+            t = int(avatar.triangle[n])
+            corners = vertices[p, avatar.head.faces[t]]
+            tau = max(float((corner - corners.mean(0)).norm()) for corner in corners)
+            root = float(frames.area[p, t]) ** 0.5
+            far = float((root * frames.rotation[p, t] @ avatar.means[n]).norm())
+            big = root * avatar.log_scales[n].exp()
+            factor = 0.1 / (root if scaled else 1) / len(vertices)
+            position += factor * max(far - 0.5 * tau, 0)
+            scale += factor * float((big - 0.5 * tau).clamp_min(0).norm())
+    return position, scale
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_equations_8_to_10(avatar: RiggedGaussians, random_pose: Pose, scaled: bool) -> None:
+    posed, frames, _ = avatar.pose(random_pose)
+    losses = MeshRegularisation(**PAPER, scaled=scaled)(avatar, frames, 0)
+    position, scale = by_hand(avatar, frames, posed.vertices, scaled=scaled)
+    assert float(losses["reg_position"].detach()) == pytest.approx(position, rel=1e-4)
+    assert float(losses["reg_scale"].detach()) == pytest.approx(scale, rel=1e-4)
+    assert position > 0
+    assert scale > 0
+
+
+def test_the_gradient_is_that_of_the_papers_maximum_and_zero_within_the_tolerance() -> None:
+    generator = torch.Generator().manual_seed(0)
+    means = torch.randn(40, 3, generator=generator, dtype=torch.float64, requires_grad=True)
+    root = torch.rand(2, 40, generator=generator, dtype=torch.float64) + 0.1
+    tolerance = torch.rand(2, 40, generator=generator, dtype=torch.float64)
+    (ours,) = torch.autograd.grad(position_excess(means, root, tolerance).sum(), means)
+    (papers,) = torch.autograd.grad(torch.maximum(root * means.norm(dim=-1), tolerance).sum(), means)
+    assert torch.allclose(ours, papers)
+    inside = (root * means.norm(dim=-1) < tolerance).all(0)
+    assert bool(inside.any())
+    assert not bool(ours[inside].any())
+    assert bool(ours[~inside].any(1).all())
+
+
+def test_scales_push_only_the_axes_beyond_the_tolerance() -> None:
+    scales = torch.tensor([[0.3, 0.1, 0.1], [0.4, 0.5, 0.1], [0.1, 0.1, 0.1]], requires_grad=True)
+    excess = scale_excess(scales, torch.ones(1, 3), torch.full((1, 3), 0.2))
+    assert torch.allclose(excess[0], torch.tensor([0.1, (0.04 + 0.09) ** 0.5, 0.0]))
+    excess.sum().backward()
+    assert scales.grad is not None
+    assert torch.equal(scales.grad != 0, scales.detach() > 0.2)
+    assert bool(torch.isfinite(scales.grad).all())
+
+
+def test_gradients_against_finite_differences() -> None:
+    generator = torch.Generator().manual_seed(1)
+    values = torch.rand(12, 3, generator=generator, dtype=torch.float64, requires_grad=True)
+    root, tolerance = torch.full((2, 12), 0.8).double(), torch.full((2, 12), 0.4).double()
+    assert torch.autograd.gradcheck(lambda v: position_excess(v, root, tolerance), (values,))
+    assert torch.autograd.gradcheck(lambda v: scale_excess(v, root, tolerance), (values,))
+
+
+def test_the_shape_is_not_taught_to_make_room(avatar: RiggedGaussians, random_pose: Pose) -> None:
+    _, frames, _ = avatar.pose(random_pose)
+    torch.stack(list(MeshRegularisation(**PAPER, scaled=True)(avatar, frames, 0).values())).sum().backward()
+    assert avatar.shape.grad is None
+    assert avatar.means.grad is not None
+    assert avatar.log_scales.grad is not None
+    assert avatar.quats.grad is None
+
+
+def test_gaussians_in_the_middle_have_finite_gradients(tiny_head: HeadModel, generator: torch.Generator) -> None:
+    init = Sparse(neighbours=3, distance_power=2)
+    avatar = RiggedGaussians(tiny_head, generator, init=init, initial_color=(0.5, 0.5, 0.5), initial_opacity=0.1)
+    with torch.no_grad():
+        avatar.means.zero_()
+    frames = avatar.pose(tiny_head.neutral_pose())[1]
+    losses = MeshRegularisation(**{**PAPER, "tolerance_pos": 0.0}, scaled=True)(avatar, frames, 0)
+    losses["reg_position"].backward()
+    assert avatar.means.grad is not None
+    assert not bool(avatar.means.grad.any())
+
+
+def test_scaled_frees_large_triangles_relative_to_small_ones(avatar: RiggedGaussians) -> None:
+    _, frames, _ = avatar.pose(avatar.head.neutral_pose())
+    pulls = {}
+    for scaled in (False, True):
+        avatar.zero_grad()
+        MeshRegularisation(**PAPER, scaled=scaled)(avatar, frames, 0)["reg_position"].backward()
+        assert avatar.means.grad is not None
+        pulls[scaled] = avatar.means.grad.norm(dim=-1)
+    pulling = pulls[True] > 0
+    root = frames.area[0].sqrt()[avatar.triangle].detach()
+    assert torch.allclose(pulls[False][pulling], (pulls[True] * root)[pulling])
+
+
+def test_weights_may_be_schedules(avatar: RiggedGaussians) -> None:
+    late = Piecewise(values=[0.0, 0.1], steps=[2400])
+    _, frames, _ = avatar.pose(avatar.head.neutral_pose())
+    reg = MeshRegularisation(**{**PAPER, "lambda_pos": late}, scaled=True)
+    always = MeshRegularisation(**PAPER, scaled=True)
+    assert float(reg(avatar, frames, 2399)["reg_position"].detach()) == 0
+    assert torch.equal(reg(avatar, frames, 2400)["reg_position"], always(avatar, frames, 0)["reg_position"])
+
+
+def test_none_and_bad_settings(avatar: RiggedGaussians) -> None:
+    _, frames, _ = avatar.pose(avatar.head.neutral_pose())
+    assert NoRegularisation()(avatar, frames, 0) == {}
+    with pytest.raises(UserError, match=r"reg\.lambda_pos=-1"):
+        MeshRegularisation(**{**PAPER, "lambda_pos": -1.0}, scaled=True)

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headstudio.errors import UserError
+from headstudio.schedule import Constant, Linear, Piecewise, as_schedule
+
+
+@given(st.integers(-10, 10**6), st.floats(-1e3, 1e3))
+def test_constant(step: int, value: float) -> None:
+    assert Constant(value=value)(step) == value
+
+
+def test_linear() -> None:
+    line = Linear(start=900, end=400, first_step=100, last_step=200)
+    assert [line(step) for step in (0, 100, 125, 150, 200, 999)] == [900, 900, 775, 650, 400, 400]
+
+
+@given(st.floats(-5, 5), st.floats(-5, 5), st.integers(0, 50), st.integers(1, 50), st.integers(-10, 200))
+def test_linear_stays_between_its_ends(start: float, end: float, first: int, length: int, step: int) -> None:
+    value = Linear(start=start, end=end, first_step=first, last_step=first + length)(step)
+    assert min(start, end) - 1e-9 <= value <= max(start, end) + 1e-9
+
+
+def test_piecewise() -> None:
+    stairs = Piecewise(values=[0.8, 0.55, 0.3], steps=[3000, 5000])
+    assert [stairs(step) for step in (0, 2999, 3000, 4999, 5000, 9999)] == [0.8, 0.8, 0.55, 0.55, 0.3, 0.3]
+
+
+def test_numbers_become_schedules() -> None:
+    stairs = Piecewise(values=[1], steps=[])
+    assert as_schedule(3)(7) == 3.0
+    assert as_schedule(stairs) is stairs
+    with pytest.raises(UserError, match="not '3'"):
+        as_schedule("3")  # type: ignore[arg-type]
+
+
+def test_impossible_schedules_are_named() -> None:
+    with pytest.raises(UserError, match="goes nowhere"):
+        Linear(start=0, end=1, first_step=5, last_step=5)
+    with pytest.raises(UserError, match="2 values and 2 steps"):
+        Piecewise(values=[1, 2], steps=[3, 4])
+    with pytest.raises(UserError, match="must increase"):
+        Piecewise(values=[1, 2, 3], steps=[4, 4])
