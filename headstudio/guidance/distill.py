@@ -179,14 +179,18 @@ class ScoreDistillation:
     ) -> Predictions:
         """Every prediction that the rule needs, in one batch; rows that don't need the negative prompt don't run it."""
         rows = torch.arange(len(noisy), device=noisy.device)
-        negative = rows[self.rule.needs_negative(timesteps)]
+        texts, negative = [embeddings.text, embeddings.null], rows[:0]
+        if embeddings.negative is not None:
+            negative = rows[self.rule.needs_negative(timesteps)]
+            texts.append(embeddings.negative[negative])
         order = torch.cat([rows, rows, negative])
         predicted = self.prior.predict_noise(
             noisy[order],
             timesteps[order],
-            torch.cat([embeddings.text, embeddings.null, embeddings.negative[negative]]),
+            torch.cat(texts),
             None if control is None else control[order],
             self.conditioning_scale(step),
         )
         e_text, e_null, e_some = predicted.split([len(rows), len(rows), len(negative)])
-        return Predictions(e_text, e_null, torch.zeros_like(e_text).index_copy(0, negative, e_some))
+        # An empty negative prompt is the empty text; elsewhere e_null only fills rows that the rule does not read.
+        return Predictions(e_text, e_null, e_null.index_copy(0, negative, e_some))

@@ -26,11 +26,11 @@ VIEWS = ("front", "side", "back", "overhead")
 
 @dataclass(frozen=True)
 class PromptEmbeddings:
-    """What the UNet reads for B cameras: the view's prompt, the empty text, the negative prompt."""
+    """What the UNet reads for B cameras: the view's prompt, the empty text, the negative prompt (None if empty)."""
 
     text: Float[Tensor, "B T D"]
     null: Float[Tensor, "B T D"]
-    negative: Float[Tensor, "B T D"]
+    negative: Float[Tensor, "B T D"] | None
 
 
 class ViewPrompts:
@@ -42,7 +42,8 @@ class ViewPrompts:
     Args:
         prior: encodes the texts, and knows which words it knows.
         prompt: the user's sentence.
-        negative_prompt: what the denoised rules steer away from; the same for every view, as in the official code.
+        negative_prompt: what the denoised rules steer away from; the same for every view, as in the official code. An
+            empty one costs nothing, because its prediction is the empty text's.
         view_text: the prompt's form for front, side, back and overhead, with `{prompt}` where the sentence goes.
         front_within_deg: half width of the front sector.
         back_beyond_deg: azimuth (absolute) from which on the view is a back view.
@@ -77,7 +78,8 @@ class ViewPrompts:
         for view, text in view_text.items():
             _warn_unknown(f"prompts.view_text.{view}", text.replace("{prompt}", ""), prior)
         embeddings = prior.encode_prompts([*self.texts, "", negative_prompt])
-        self._views, self._null, self._negative = embeddings.split([len(VIEWS), 1, 1])
+        self._views, self._null, negative = embeddings.split([len(VIEWS), 1, 1])
+        self._negative = negative if negative_prompt.strip() else None
         prior.free_text_encoder()
 
     def views(self, cameras: Cameras) -> Int[Tensor, " B"]:
@@ -95,7 +97,7 @@ class ViewPrompts:
         return PromptEmbeddings(
             text=self._views[self.views(cameras).to(self._views.device)],
             null=self._null.expand(count, -1, -1),
-            negative=self._negative.expand(count, -1, -1),
+            negative=None if self._negative is None else self._negative.expand(count, -1, -1),
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -113,6 +113,15 @@ def make_components(prediction_type: str = "v_prediction", vae: str = "linear") 
         prediction_type=prediction_type, timestep_spacing="trailing", clip_sample=False, beta_schedule="scaled_linear"
     )
     return components
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Models this small gain nothing from threads, and wait for each other on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 Builder = Callable[..., dict[str, Any]]

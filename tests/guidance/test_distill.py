@@ -50,17 +50,21 @@ def control() -> Tensor:
 Maker = Callable[..., ScoreDistillation]
 
 
-@pytest.fixture
-def make(prior: Prior) -> Maker:
-    prompts = ViewPrompts(
+def make_prompts(prior: Prior, negative_prompt: str = "blurry") -> ViewPrompts:
+    return ViewPrompts(
         prior,
         prompt="a red head",
-        negative_prompt="blurry",
+        negative_prompt=negative_prompt,
         view_text={view: f"{{prompt}}, {view} view" for view in VIEWS},
         front_within_deg=45.0,
         back_beyond_deg=135.0,
         overhead_above_deg=60.0,
     )
+
+
+@pytest.fixture
+def make(prior: Prior) -> Maker:
+    prompts = make_prompts(prior)
 
     def make(**changes: Any) -> ScoreDistillation:
         settings: dict[str, Any] = {
@@ -139,6 +143,37 @@ def test_only_needed_rows_are_run(
     assert seen == [rows]
 
 
+def test_an_empty_negative_prompt_is_the_empty_text_and_costs_nothing(
+    components: dict[str, Any], make: Maker, cameras: Cameras, rgb: Tensor, control: Tensor
+) -> None:
+    guidance, seen = make(rule=RULES["denoised"]), []
+    guidance.prompts = make_prompts(Prior(**components), negative_prompt="")
+    hook = guidance.prior.unet.register_forward_pre_hook(lambda _, arguments: seen.append(len(arguments[0])))
+    found = guidance(rgb, control, cameras, 0, generator())
+    guidance.prompts._negative = guidance.prompts._null
+    spelled_out = guidance(rgb, control, cameras, 0, generator())
+    hook.remove()
+    assert seen == [6, 8]
+    torch.testing.assert_close(found.loss, spelled_out.loss, rtol=1e-4, atol=0)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_gives_the_same_gradient(
+    build: Callable[..., dict[str, Any]], make: Maker, cameras: Cameras, rgb: Tensor, control: Tensor
+) -> None:
+    def gradient(guidance: ScoreDistillation, device: str) -> Tensor:
+        picture = rgb.detach().to(device).requires_grad_()
+        result = guidance(picture, control.to(device), cameras.to(device), 0, generator())
+        return torch.autograd.grad(result.loss, picture)[0].cpu()
+
+    expected = gradient(make(rule=RULES["denoised"]), "cpu")
+    prior = Prior(**build()).to("cuda")  # components of its own: the shared ones stay on the CPU
+    there = make(rule=RULES["denoised"])
+    there.prior, there.prompts = prior, make_prompts(prior)
+    torch.testing.assert_close(gradient(there, "cuda"), expected, atol=1e-4, rtol=1e-2)
+
+
 def test_timesteps_follow_their_schedules(make: Maker, cameras: Cameras, rgb: Tensor, control: Tensor) -> None:
     falling = Linear(start=900, end=400, first_step=0, last_step=10)
     guidance = make(min_timestep=falling, max_timestep=falling)
@@ -177,8 +212,8 @@ def test_distillation_moves_latents_towards_the_prompt(
         optimizer.zero_grad()
         guidance(picture, control, cameras, step, source).loss.backward()
         optimizer.step()
-    before, after = ((prior.encode_images(p) - target).norm() for p in (rgb, picture))
-    assert float(after) < 0.1 * float(before)
+    before, after = (float((prior.encode_images(p.detach()) - target).norm()) for p in (rgb, picture))
+    assert after < 0.1 * before
 
 
 def test_snapshots_are_pictures(make: Maker, cameras: Cameras, rgb: Tensor, control: Tensor) -> None:

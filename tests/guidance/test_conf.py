@@ -1,0 +1,66 @@
+"""The shipped settings of guidance, prompts and prior: they build, and mean what their names say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from headstudio.guidance import sds
+from headstudio.guidance.prior import Prior
+from headstudio.guidance.prompts import VIEWS
+
+CONF = Path(__file__).parents[2] / "conf"
+SCALE = {"steps": 10, "guidance_scale": 8.0, "conditioning_scale": 1.0, "min_timestep": 20, "max_timestep": 900}
+
+
+def settings(group: str, name: str) -> DictConfig:
+    """A group's file with what it takes from elsewhere; files of `defaults` first, as Hydra merges them."""
+    own = OmegaConf.load(CONF / group / f"{name}.yaml")
+    parents = [settings(group, parent)[group] for parent in own.pop("defaults", []) if parent != "_self_"]
+    return OmegaConf.create({group: OmegaConf.merge(*parents, own), "scale": SCALE, "prompt": "a red head"})
+
+
+@pytest.mark.parametrize(
+    ("name", "rule", "use_control"),
+    [
+        ("sds", sds.Sds(), False),
+        ("fsds", sds.Sds(), True),
+        ("fsds_denoised", sds.Denoised(negative_above=200), True),
+        ("nfsd", sds.Nfsd(negative_from=200), True),
+    ],
+)
+def test_every_guidance_builds(components: dict[str, Any], name: str, rule: sds.Rule, use_control: bool) -> None:
+    prior = Prior(**components)
+    prompts = instantiate(settings("prompts", "paper").prompts)(prior)
+    guidance = instantiate(settings("guidance", name).guidance)(prior, prompts)
+    assert guidance.rule == rule
+    assert guidance.use_control is use_control
+    assert guidance.guidance_scale(0) == 8.0
+    assert guidance.timestep_range(5) == (20, 900)
+
+
+def test_the_paper_and_tiny_prompts_differ_in_words_only(components: dict[str, Any]) -> None:
+    paper, tiny = (settings("prompts", name) for name in ("paper", "tiny"))
+    changed = {key for key in paper.prompts if paper.prompts[key] != tiny.prompts[key]}
+    assert changed <= {"negative_prompt", "view_text"}
+    assert set(tiny.prompts.view_text) == set(VIEWS)
+    assert instantiate(tiny.prompts)(Prior(**components)).texts[0] == "a red head, front view"
+
+
+def test_importing_guidance_leaves_diffusers_alone() -> None:
+    code = (
+        "import sys, headstudio.guidance.distill, headstudio.guidance.prior;"
+        "assert not {'diffusers', 'transformers'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=CONF.parent)
+
+
+def test_the_vocabulary_check_needs_no_torch() -> None:
+    code = "import sys, headstudio.guidance.vocabulary, headstudio.guidance.folder; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=CONF.parent)
