@@ -28,6 +28,7 @@ def avatar(tiny_head: HeadModel, generator: torch.Generator) -> RiggedGaussians:
     return made
 
 
+@torch.no_grad()
 def by_hand(avatar: RiggedGaussians, frames: Frames, vertices: Tensor, *, scaled: bool) -> tuple[float, float]:
     """Eq. 8-10 by the words of the paper, one Gaussian at a time."""
     position = scale = 0.0

@@ -61,10 +61,10 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"The head file {path} is missing; reinstall the package, or bake the head again.")
     wanted = (*FLOATS, *INDICES, *NAMES, *POLYLINES)
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             lacking = [key for key in wanted if key not in file.files]
             arrays = {key: file[key] for key in wanted if key not in lacking}
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError) as problem:
+    except (zipfile.BadZipFile, zlib.error, ValueError, TypeError, EOFError, OSError) as problem:
         raise UserError(f"The head file {path} is damaged ({problem}); reinstall the package.") from problem
     if lacking:
         raise UserError(f"The head file {path} lacks {', '.join(lacking)}; reinstall the package.")

@@ -87,7 +87,7 @@ def test_too_many_shape_directions(num_shape: int) -> None:
         load_anny(num_shape=num_shape)
 
 
-def test_no_shape_directions(tmp_path: Path) -> None:
+def test_no_shape_directions() -> None:
     assert load_anny(num_shape=0).num_shape == 0
 
 
@@ -101,6 +101,10 @@ def test_a_missing_truncated_or_foreign_file_is_a_user_error(tmp_path: Path) -> 
         with pytest.raises(UserError, match="damaged"):
             read_head(path, num_shape=1)
     path.write_bytes(whole[: len(whole) // 2] + b"\0" * 2000 + whole[len(whole) // 2 + 2000 :])
+    with pytest.raises(UserError, match="damaged"):
+        read_head(path, num_shape=1)
+    with path.open("wb") as raw:
+        np.save(raw, np.zeros(3))  # a single array instead of an archive
     with pytest.raises(UserError, match="damaged"):
         read_head(path, num_shape=1)
     np.savez(path, v_template=np.zeros((3, 3)))
