@@ -32,6 +32,10 @@ Groups and their options (* is the default):
 """
 
 
+class Told(SystemExit):
+    """A run's failure on its way to `main`, which tells its cause; Hydra lets it pass without a word of its own."""
+
+
 def conf_dir() -> Path:
     """The settings: inside the installed package, or beside it in a checkout."""
     package = Path(__file__).resolve().parent
@@ -113,8 +117,9 @@ def explain(error: BaseException, arguments: Sequence[str]) -> str | None:
     from hydra.errors import CompactHydraException, InstantiationException
     from omegaconf.errors import OmegaConfBaseException
 
-    if any(isinstance(link, InstantiationException) for link in chain):
-        return None
+    for link in chain:
+        if isinstance(link, InstantiationException):
+            return _explain_added(link, arguments)
     for link in chain:
         if isinstance(link, CompactHydraException | OmegaConfBaseException):
             return next(filter(None, map(_explain_argument, arguments)), None) or " ".join(str(link).split())
@@ -144,6 +149,15 @@ def _raised_by(error: BaseException, function: str) -> bool:
     return function in names and "job" not in names[names.index(function) :]
 
 
+def _explain_added(error: Exception, arguments: Sequence[str]) -> str | None:
+    """A `+key=value` that the part has no use for, or a `~key` that it cannot do without."""
+    for argument in arguments:
+        key = argument.lstrip("+~").partition("=")[0]
+        if argument.startswith(("+", "~")) and f"'{key.rsplit('.', 1)[-1]}'" in str(error):
+            return f"{argument} does not fit: {' '.join(str(error).splitlines()[1:2])}"
+    return None
+
+
 def _explain_argument(argument: str) -> str | None:
     """What is wrong with one `key=value`, judged by the folders and files of conf/."""
     if argument.startswith(("-", "+", "~", "hydra")) or "=" not in argument:
@@ -161,11 +175,19 @@ def _explain_argument(argument: str) -> str | None:
         return None
     keys = _known_keys()
     if key not in keys:
-        # The nearest by the whole path, or a key of that name in some group
-        tail = [k for k in keys if k.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
-        hint = f" Did you mean {tail[0]!r}?" if tail else nearest(key, keys)
+        hint = _nearest_key(key, keys)
         return f"{key} is not a key of this setting.{hint} See --help for the groups, --cfg job for all keys."
     return None
+
+
+def _nearest_key(key: str, keys: Sequence[str]) -> str:
+    """The same name elsewhere, else a like name in the same group, else a like path."""
+    parent, _, name = key.rpartition(".")
+    elsewhere = sorted((k for k in keys if k.rpartition(".")[2] == name), key=lambda k: (k.count("."), "scale" not in k))
+    siblings = {known.rpartition(".")[2]: known for known in keys if parent and known.rpartition(".")[0] == parent}
+    alike = [siblings[close] for close in difflib.get_close_matches(name, siblings, n=1, cutoff=0.3)]
+    found = elsewhere or alike or difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
+    return f" Did you mean {found[0]!r}?" if found else ""
 
 
 @lru_cache(maxsize=1)

@@ -43,10 +43,11 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt as stop:
         sys.stderr.write(f"{stop or 'Stopped before the first step; there was nothing to save.'}\n")
         sys.exit(130)
-    except Exception as error:
-        sentence = None if show_everything else cli.explain(error, arguments)
+    except (Exception, cli.Told) as raised:
+        error = raised.__cause__ if isinstance(raised, cli.Told) else raised
+        sentence = None if error is None or show_everything else cli.explain(error, arguments)
         if sentence is None:
-            traceback.print_exc()
+            traceback.print_exception(error)
             sys.exit(1)
         sys.stderr.write(f"{sentence}\n")
         sys.exit(2)
@@ -69,7 +70,7 @@ def job(config: DictConfig) -> dict[str, Any]:
         sentence = cli.explain(error, ())
         cli.write_failure(paths.failed, sentence or f"{type(error).__name__}: {error}")
         if not swept:
-            raise
+            raise cli.Told from error
         log.error("This run failed: %s", sentence or traceback.format_exc())
         return {}
 
