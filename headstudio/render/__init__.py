@@ -35,7 +35,12 @@ MIN_TRANSMITTANCE = 1e-4
 
 
 class Renderer(Protocol):
-    """Anything that draws Gaussians at P poses (P is 1 or B) with B cameras."""
+    """Anything that draws Gaussians at P poses (P is 1 or B) with B cameras.
+
+    `device` is where it wants its inputs, as torch spells it.
+    """
+
+    device: str
 
     def __call__(
         self, gaussians: Gaussians, cameras: Cameras, background: Float[Tensor, "3"] | Float[Tensor, "B 3"]

@@ -5,6 +5,7 @@ Two, so that the projected means are a tensor of the graph whose gradient densif
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ class CpuRenderer:
     The result does not depend on the number of threads and repeats bit for bit. Inputs on other devices or of
     other dtypes are converted, and the pictures converted back; `means2d` stays float32 on the CPU.
     """
+
+    device = "cpu"
 
     def __init__(self, *, threads: int | None = None) -> None:
         self.threads = threads or available_threads()
@@ -88,8 +91,8 @@ class _Project(torch.autograd.Function):
         ctx: Any, means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, views: _Views, threads: int
     ) -> tuple[Tensor, ...]:
         shape = (len(views.intrinsics), means.shape[1])
-        means2d, factors, depths, extents = _float32(*shape, 2), _float32(*shape, 3), _float32(*shape), _float32(*shape, 2)
-        radii = np.empty(shape, np.int32)
+        means2d, factors, extents = _float32(*shape, 2), _float32(*shape, 3), _float32(*shape, 2)
+        depths, radii = _float32(*shape), np.empty(shape, np.int32)
         spread(
             kernels_project.project_forward, shape[1], threads,
             _array(means), _array(quats), _array(scales), _array(opacities),
@@ -129,10 +132,8 @@ class _Tiles:
     columns: int
 
 
-def _sort_into_tiles(
-    means2d: Any, factors: Any, depths: Any, extents: Any, radii: Any, opacities: Any, colors: Any, views: _Views,
-    threads: int,
-) -> _Tiles:  # fmt: skip
+def _sort_into_tiles(projected: Sequence[Any], views: _Views, threads: int) -> _Tiles:
+    means2d, factors, depths, extents, radii, opacities, colors = projected
     cameras, count = radii.shape
     columns, rows = -(-views.width // kernels_bin.TILE), -(-views.height // kernels_bin.TILE)
     packed, counts = _float32(cameras, count, kernels_bin.PACKED), np.empty((cameras, count), np.int32)
@@ -168,7 +169,7 @@ class _Composite(torch.autograd.Function):
         size = (len(views.intrinsics), views.height, views.width)
         rgb, depth, transmittance, last = _float32(size[0], 3, *size[1:]), *(_float32(*size) for _ in range(3))
         projected = [_array(tensor) for tensor in (means2d, factors, depths, extents, radii, opacities, colors)]
-        tiles = _sort_into_tiles(*projected, views, threads)
+        tiles = _sort_into_tiles(projected, views, threads)
         spread(
             kernels_composite.composite_forward, len(tiles.order), threads,
             tiles.packed, tiles.first, tiles.entry_gaussian, tiles.order, _array(background), tiles.columns,

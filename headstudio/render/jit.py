@@ -16,20 +16,21 @@ from typing import Any
 
 import numba
 
+_config: Any = numba.config  # its fields are set at run time, unknown to type checkers
 _PARTS_PER_THREAD = 4  # several, so that a thread that is held up leaves work to the others
 
 
 def kernel(function: Callable[..., None]) -> Any:
     """Compile what Python calls. The code is cached beside its source, else for the user, else in a temporary folder.
 
-    The cache notices an edit of the kernel's own file only, so a kernel and what it inlines live in one file.
+    The cache notices edits of the kernel's own file only: a kernel and what it inlines live in one file, and who
+    edits `simd` or the constants of `headstudio.render` deletes `__pycache__`.
     """
-    options = {"cache": True, "nogil": True, "error_model": "numpy"}
     try:
-        return numba.njit(function, **options)
+        return numba.njit(function, cache=True, nogil=True, error_model="numpy")
     except RuntimeError:  # "no locator available": install and home are both read-only
-        numba.config.CACHE_DIR = os.path.join(tempfile.gettempdir(), f"headstudio-numba-{os.getuid()}")
-        return numba.njit(function, **options)
+        _config.CACHE_DIR = os.path.join(tempfile.gettempdir(), f"headstudio-numba-{os.getuid()}")
+        return numba.njit(function, cache=True, nogil=True, error_model="numpy")
 
 
 def inlined(function: Callable[..., Any]) -> Any:
@@ -39,7 +40,7 @@ def inlined(function: Callable[..., Any]) -> Any:
 
 def available_threads() -> int:
     """Cores this process may use; `NUMBA_NUM_THREADS` lowers it."""
-    return int(numba.config.NUMBA_NUM_THREADS)
+    return int(_config.NUMBA_NUM_THREADS)
 
 
 def spread(kernel: Callable[..., None], count: int, threads: int, *args: Any) -> None:

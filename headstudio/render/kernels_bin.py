@@ -11,6 +11,7 @@ import math
 from typing import Any
 
 import numpy as np
+
 from headstudio.render import MIN_ALPHA
 from headstudio.render.jit import inlined, kernel
 

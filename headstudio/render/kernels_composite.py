@@ -10,6 +10,7 @@ import math
 from typing import Any
 
 import numpy as np
+
 from headstudio.render import MAX_ALPHA, MIN_ALPHA, MIN_TRANSMITTANCE
 from headstudio.render.jit import inlined, kernel
 from headstudio.render.simd import any_lane, lane_sum, load, ramp, select, smaller, splat, store
@@ -81,7 +82,9 @@ def _draw_row(row: Any, o: int, packed: Any, gaussian: int, u_left: Any, level: 
 
 
 @inlined
-def _draw_tile(packed: Any, entry_gaussian: Any, first: int, end: int, left: int, top: int, rows: int, row: Any) -> None:
+def _draw_tile(
+    packed: Any, entry_gaussian: Any, first: int, end: int, left: int, top: int, rows: int, row: Any
+) -> None:  # fmt: skip
     """Fill the forward scratch space of one tile."""
     live = np.ones(TILE, np.bool_)
     for r in range(TILE):
@@ -234,7 +237,8 @@ def _undraw_gaussian(
 @kernel
 def composite_backward(
     start: int, end: int, packed: Any, tile_first: Any, entry_gaussian: Any, entry_slot: Any, order: Any,
-    background: Any, tiles_x: int, transmittance: Any, last: Any, grad_rgb: Any, grad_depth: Any, grad_alpha: Any, moments: Any,
+    background: Any, tiles_x: int, transmittance: Any, last: Any,
+    grad_rgb: Any, grad_depth: Any, grad_alpha: Any, moments: Any,
 ) -> None:  # fmt: skip
     """Fill moments (E, GRADIENTS), one row per slot, from the gradients of the pictures."""
     tiles = tile_first.shape[1] - 1

@@ -16,6 +16,7 @@ import math
 from typing import Any
 
 import numpy as np
+
 from headstudio.render import BLUR_PX2, JACOBIAN_MARGIN, MIN_ALPHA, NEAR_PLANE
 from headstudio.render.jit import inlined, kernel
 
@@ -98,8 +99,8 @@ def _covariance(t0: Any, t1: Any) -> Any:
 
 @kernel
 def project_forward(
-    start: int, end: int, means: Any, quats: Any, scales: Any, opacities: Any, views: Any, intrinsics: Any, width: int, height: int,
-    means2d: Any, factors: Any, depths: Any, extents: Any, radii: Any,
+    start: int, end: int, means: Any, quats: Any, scales: Any, opacities: Any, views: Any, intrinsics: Any,
+    width: int, height: int, means2d: Any, factors: Any, depths: Any, extents: Any, radii: Any,
 ) -> None:  # fmt: skip
     """For the Gaussians start to end fill means2d (B, N, 2), factors (B, N, 3), depths (B, N), extents (B, N, 2)
     and radii (B, N).

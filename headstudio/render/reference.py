@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 class ReferenceRenderer:
     """Draws densely in float64 on the inputs' device."""
 
+    device = "cpu"
+
     def __call__(
         self, gaussians: Gaussians, cameras: Cameras, background: Float[Tensor, "3"] | Float[Tensor, "B 3"]
     ) -> Render:
@@ -38,9 +40,9 @@ class ReferenceRenderer:
     def render_with_margin(
         self, gaussians: Gaussians, cameras: Cameras, background: Float[Tensor, "3"] | Float[Tensor, "B 3"]
     ) -> tuple[Render, Float[Tensor, "B H W"]]:
-        """The render, and how far (relative) each pixel is from the nearest threshold of rules 4 and 5.
+        """The render, and the relative change of its alphas that would take a pixel over a threshold of rules 4 and 5.
 
-        At a threshold the picture jumps, so a float32 renderer may rightly differ where the margin is tiny.
+        At a threshold the picture jumps, so a float32 renderer may rightly differ where this margin is tiny.
         """
         gaussians, cameras = gaussians.to(dtype=torch.float64), cameras.to(dtype=torch.float64)
         projected = project(gaussians, cameras)
@@ -59,7 +61,7 @@ class ReferenceRenderer:
         after = torch.cumprod(1.0 - alpha, dim=1)
         kept = after > MIN_TRANSMITTANCE  # rule 5
         alpha = torch.where(kept, alpha, 0.0)
-        through = torch.cumprod(torch.cat([torch.ones_like(alpha[:, :1]), 1.0 - alpha], dim=1), dim=1)
+        through = torch.cumprod(torch.cat([alpha.new_ones(len(alpha), 1, *alpha.shape[2:]), 1.0 - alpha], dim=1), dim=1)
         weight = alpha * through[:, :-1]
         colors = torch.einsum("bnhw,bnc->bchw", weight, gaussians.colors[order])
         rgb = colors + through[:, -1:] * background.to(colors).expand(len(cameras), 3)[..., None, None]
@@ -136,10 +138,12 @@ def _mahalanobis(means2d: Tensor, conics: Tensor, cameras: Cameras) -> Tensor:
 
 
 def _margin(raw: Tensor, after: Tensor, kept: Tensor) -> Tensor:
-    """Smallest relative distance of a pixel's alphas and transmittances to their thresholds, (B, H, W)."""
+    """The smallest relative change of alphas that crosses a threshold, (B, H, W); see `render_with_margin`."""
     if raw.shape[1] == 0:
         return torch.full_like(after.sum(dim=1), math.inf)
     reached = torch.cat([torch.ones_like(kept[:, :1]), kept[:, :-1]], dim=1)
-    alphas = torch.minimum((raw / MIN_ALPHA - 1.0).abs(), (raw / MAX_ALPHA - 1.0).abs())
-    distance = torch.minimum(alphas, (after / MIN_TRANSMITTANCE - 1.0).abs())
-    return torch.where(reached, distance, math.inf).amin(dim=1)
+    to_alpha = torch.minimum((raw / MIN_ALPHA - 1.0).abs(), (raw / MAX_ALPHA - 1.0).abs())
+    alpha = torch.where(raw >= MIN_ALPHA, raw, 0.0).clamp(max=MAX_ALPHA)
+    sensitivity = 1.0 + torch.cumsum(alpha / (1.0 - alpha), dim=1)  # of log(after) to log(alphas)
+    to_stop = (after / MIN_TRANSMITTANCE - 1.0).abs() / sensitivity
+    return torch.where(reached, torch.minimum(to_alpha, to_stop), math.inf).amin(dim=1)

@@ -13,14 +13,16 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from llvmlite import ir
 from numba import types
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
-from numba.extending import intrinsic, lower_builtin, models, register_model
+from numba.extending import intrinsic as _intrinsic
+from numba.extending import lower_builtin, models, register_model
 
 WIDTH = 16
+intrinsic: Any = _intrinsic  # what it decorates is called without its first argument, which no type checker knows
 _VECTOR = ir.VectorType(ir.FloatType(), WIDTH)
 _BITS = ir.VectorType(ir.IntType(1), WIDTH)
 # A multiply and an add may fuse where the machine can; nothing may be reordered.
@@ -64,7 +66,7 @@ def _operator(symbol: Callable[..., Any], emit: Callable[[Any, Any, Any], Any], 
     pairs = ((LANES, LANES), (LANES, types.float32), (types.float32, LANES))
 
     class _Template(ConcreteTemplate):
-        cases = [signature(result, *pair) for pair in pairs]
+        cases: ClassVar = [signature(result, *pair) for pair in pairs]
 
     infer_global(symbol)(_Template)
     for pair in pairs:
@@ -88,7 +90,7 @@ _operator(operator.gt, lambda b, x, y: b.fcmp_ordered(">", x, y), MASK)
 
 @infer_global(operator.and_)
 class _MaskAnd(ConcreteTemplate):
-    cases = [signature(MASK, MASK, MASK)]
+    cases: ClassVar = [signature(MASK, MASK, MASK)]
 
 
 @lower_builtin(operator.and_, MASK, MASK)
