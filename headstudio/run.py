@@ -119,7 +119,7 @@ def run(config: DictConfig, paths: RunPaths, *, group: str | None, head_name: st
 
     log.info("Judging the avatar")
     generator = torch.Generator().manual_seed(config.seed)
-    metrics: dict[str, Any] = {"signature": signature, "prompt": config.prompt, "steps": report.steps}
+    metrics: dict[str, Any] = {"signature": signature, "prompt": config.prompt}
     for metric in make(config.metrics).values():
         metrics |= metric(parts.avatar, parts.renderer, config.prompt, generator)
     log.info("Filming it")
@@ -143,7 +143,7 @@ def build(config: DictConfig) -> Parts:
 
     generator = torch.Generator().manual_seed(config.seed)
     renderer = make(config.renderer)
-    device = torch.device(getattr(renderer, "device", "cpu"))
+    device = torch.device(renderer.device)
     camera, reg, optim = make(config.camera), make(config.reg), make(config.optim)
     log.info("Loading the head")
     head = make(config.head)

@@ -22,8 +22,9 @@ from headstudio.errors import UserError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-UNHASHED = ("hydra", "logger", "device", "renderer.threads", "renderer.device")
-"""Keys that cannot change the result (dotted paths); everything else is part of a run's signature, the seed too."""
+UNHASHED = ("hydra", "logger", "renderer")
+"""What does not make another run: all renderers draw the same picture, so a run may go on on another device.
+Everything else is part of a run's signature, the seed too."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def signature(config: Mapping[str, Any]) -> str:
     """16 hex digits that name a resolved config (a plain nested dict) together with this package and its assets."""
     from headstudio import __version__
 
-    kept = {key: value for key, value in _flat(config).items() if not _is_unhashed(key)}
+    kept = {key: value for key, value in config.items() if key not in UNHASHED}
     content = {"config": kept, "version": __version__, "assets": assets_fingerprint()}
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -213,19 +214,3 @@ def write_atomically(path: Path, content: bytes) -> None:
             f"The disk is full: {path} needs {len(content) / 1e6:.1f} MB ({kept}); free some space and start the "
             "same command again."
         ) from error
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{'a': {'b': 1}} becomes {'a.b': 1}; empty mappings stay as values."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        path = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
-            flat |= _flat(value, f"{path}.")
-        else:
-            flat[path] = value
-    return flat
-
-
-def _is_unhashed(path: str) -> bool:
-    return any(path == key or path.startswith(f"{key}.") for key in UNHASHED)

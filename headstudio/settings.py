@@ -54,7 +54,7 @@ RULES = (
     Rule(("scale.elevation_deg_range",), "[low, high] degrees within -90 and 90", _range(-90, 90)),
     Rule(("scale.distance_range",), "[low, high] world units above 0 with low <= high", _range(1e-3, math.inf)),
     Rule(("scale.background",), "three numbers from 0 to 1 (RGB), or null", _colour),
-    Rule(("scale.points_per_triangle", "init.points_per_triangle"), "a whole number of at least 1", _whole(1)),
+    Rule(("scale.per_triangle", "scale.init_count", "scale.neighbours"), "a whole number of at least 1", _whole(1)),
     Rule(("optim.betas",), "two numbers from 0 to 1", _range(0, 1)),
 )
 

@@ -77,7 +77,7 @@ def write_summary(folder: Path, rows: Sequence[Row]) -> None:
             "status": row.status,
             "reason": row.reason,
             **{name: row.scores.get(name, "") for name in scores},
-            **_pictures(row),
+            **_pictures(row, folder),
         }
         for row in rows
     ]
@@ -106,7 +106,7 @@ def print_table(folder: Path, rows: Sequence[Row]) -> None:
     table.add_column("pictures", overflow="fold")
     for row in rows:
         numbers = [f"{row.scores[name]:.4g}" if name in row.scores else "" for name in scores]
-        seen = row.reason or str(row.directory / "grid.png")
+        seen = row.reason or _pictures(row, folder)["grid"]
         table.add_row(*(row.overrides.get(key, "") for key in keys), row.status, *numbers, seen)
     console.print(table)
     console.print(f"Also in {folder / 'summary.csv'}", highlight=False)
@@ -121,10 +121,12 @@ def _row(paths: RunPaths, overrides: dict[str, str]) -> Row:
     return Row(overrides, "unfinished", {}, "start the same command again to go on", paths.root)
 
 
-def _pictures(row: Row) -> dict[str, str]:
-    paths = RunPaths(row.directory)
+def _pictures(row: Row, folder: Path) -> dict[str, str]:
+    """Where to look, seen from the sweep's folder, so that the folder may move."""
+    paths = RunPaths(row.directory.relative_to(folder))
     files = {"grid": paths.grid, "turntable": paths.turntable, "animation": paths.animation, "avatar": paths.avatar}
-    return {name: str(path) if path.exists() else "" for name, path in files.items()} | {"directory": str(paths.root)}
+    there = {name: str(path) if (folder / path).exists() else "" for name, path in files.items()}
+    return there | {"directory": str(paths.root)}
 
 
 def _overrides(file: Path) -> dict[str, str]:

@@ -1,0 +1,74 @@
+"""Every value that no run can use is named with its key and what would be right."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import DictConfig, OmegaConf
+
+from headstudio.cli import conf_dir
+from headstudio.errors import UserError
+from headstudio.settings import RULES, check
+
+
+def composed(*overrides: str) -> DictConfig:
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return compose("config", overrides=list(overrides))
+
+
+def test_the_shipped_settings_are_usable() -> None:
+    for scale in ("tiny", "smoke", "paper"):
+        check(composed(f"scale={scale}"))
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.keys[0])
+def test_every_rule_is_about_keys_that_exist(rule: Any) -> None:
+    config = composed()
+    for key in rule.keys:
+        assert OmegaConf.select(config, key, throw_on_missing=True) is not None
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("prompt", "'  '"),
+        ("seed", "-1"),
+        ("seed", "0.5"),
+        ("scale.steps", "-3"),
+        ("scale.steps", "0"),
+        ("scale.steps", "many"),
+        ("scale.steps", "true"),
+        ("scale.batch_size", "0"),
+        ("scale.width", "4"),
+        ("scale.fovy_deg_range", "[60,180]"),
+        ("scale.fovy_deg_range", "[70,60]"),
+        ("scale.fovy_deg_range", "60"),
+        ("scale.elevation_deg_range", "[-100,0]"),
+        ("scale.distance_range", "[0,1]"),
+        ("scale.background", "[1,1,2]"),
+        ("scale.background", "[1,1]"),
+        ("scale.per_triangle", "0"),
+        ("optim.rates.means", "-0.1"),
+        ("optim.betas", "[0.9]"),
+    ],
+)
+def test_a_bad_value_is_one_sentence_with_its_key_and_value(key: str, value: str) -> None:
+    with pytest.raises(UserError) as told:
+        check(composed(f"{key}={value}"))
+    assert re.match(rf"{re.escape(key)}=.* must be .*\.$", str(told.value))
+    assert "\n" not in str(told.value)
+
+
+def test_a_background_may_be_random() -> None:
+    check(composed("scale.background=null"))
+
+
+@given(st.integers(1, 10**6), st.integers(0, 2**40))
+def test_good_values_pass(steps: int, seed: int) -> None:
+    config = OmegaConf.create({"prompt": "a head", "seed": seed, "scale": {"steps": steps}})
+    check(config)
