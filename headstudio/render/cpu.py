@@ -5,6 +5,7 @@ Two, so that the projected means are a tensor of the graph whose gradient densif
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -83,6 +84,14 @@ def _float32(*shape: int) -> Any:
     return np.empty(shape, np.float32)
 
 
+def _cache_lines(*shape: int) -> Any:
+    """An empty array of one cache line (16 float32) per element, each on a line of its own."""
+    line = kernels_bin.PACKED
+    spare = np.empty(math.prod(shape) * line + line, np.float32)
+    start = -(spare.ctypes.data // spare.itemsize) % line
+    return spare[start : start + spare.size - line].reshape(*shape, line)
+
+
 class _Project(torch.autograd.Function):
     """Means, quaternions and scales to projected means, factors and depths; see `kernels_project`."""
 
@@ -127,7 +136,7 @@ class _Tiles:
     slot_ends: Any
     first: Any
     entry_gaussian: Any
-    entry_slot: Any
+    slot_entry: Any
     order: Any
     columns: int
 
@@ -136,26 +145,26 @@ def _sort_into_tiles(projected: Sequence[Any], views: _Views, threads: int) -> _
     means2d, factors, depths, extents, radii, opacities, colors = projected
     cameras, count = radii.shape
     columns, rows = -(-views.width // kernels_bin.TILE), -(-views.height // kernels_bin.TILE)
-    packed, counts = _float32(cameras, count, kernels_bin.PACKED), np.empty((cameras, count), np.int32)
+    packed, counts = _cache_lines(cameras, count), np.empty((cameras, count), np.int32)
     spread(
         kernels_bin.count_tiles, count, threads,
         means2d, factors, depths, extents, radii, opacities, colors, columns, rows, packed, counts,
     )  # fmt: skip
     slot_ends = np.cumsum(counts, dtype=np.int64).reshape(cameras, count)
     entries = int(slot_ends[-1, -1]) if slot_ends.size else 0
-    slot_tile, entry_gaussian, entry_slot = (np.empty(entries, np.int32) for _ in range(3))
+    slot_tile, entry_gaussian, slot_entry = (np.empty(entries, np.int32) for _ in range(3))
     first = np.zeros((cameras, columns * rows + 1), np.int64)
     if entries:
         spread(kernels_bin.fill_slots, count, threads, packed, extents, counts, slot_ends, columns, rows, slot_tile)
         scratch = np.empty((cameras, 2, count), np.int32)
         spread(
             kernels_bin.sort_entries, cameras, threads,
-            depths.view(np.int32), counts, slot_ends, slot_tile, scratch, first, entry_gaussian, entry_slot,
+            depths.view(np.int32), counts, slot_ends, slot_tile, scratch, first, entry_gaussian, slot_entry,
         )  # fmt: skip
     # Neighbouring tiles cost alike, so deal them out like cards: consecutive parts then cost alike.
     order = np.arange(first.size - cameras)
     order = np.concatenate([order[start::_DEAL] for start in range(_DEAL)])
-    return _Tiles(packed, counts, slot_ends, first, entry_gaussian, entry_slot, order, columns)
+    return _Tiles(packed, counts, slot_ends, first, entry_gaussian, slot_entry, order, columns)
 
 
 class _Composite(torch.autograd.Function):
@@ -186,18 +195,18 @@ class _Composite(torch.autograd.Function):
         factors, opacities, background = ctx.saved_tensors
         tiles: _Tiles = ctx.tiles
         cameras, count = tiles.counts.shape
-        moments = _float32(len(tiles.entry_slot), kernels_composite.GRADIENTS)
+        moments = _cache_lines(len(tiles.slot_entry))
         shapes = ((cameras, count, 2), (cameras, count, 3), (cameras, count), (count,), (count, 3))
         grads = [torch.empty(shape) for shape in shapes]
         spread(
             kernels_composite.composite_backward, len(tiles.order), ctx.threads,
-            tiles.packed, tiles.first, tiles.entry_gaussian, tiles.entry_slot, tiles.order,
+            tiles.packed, tiles.first, tiles.entry_gaussian, tiles.order,
             _array(background), tiles.columns, ctx.transmittance, ctx.last,
             _array(grad_rgb), _array(grad_depth[:, 0]), _array(grad_alpha[:, 0]), moments,
         )  # fmt: skip
         spread(
             kernels_composite.gather_gradients, count, ctx.threads,
-            moments, tiles.counts, tiles.slot_ends, _array(factors), _array(opacities),
+            moments, tiles.slot_entry, tiles.counts, tiles.slot_ends, _array(factors), _array(opacities),
             *(_array(grad) for grad in grads),
         )  # fmt: skip
         return *grads, None, None, None, None, None

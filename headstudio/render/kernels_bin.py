@@ -1,7 +1,7 @@
 """Which Gaussians touch which tile of 16 x 16 pixels, front to back, compiled for the CPU.
 
 A pair (Gaussian, tile) is an *entry*. Entries have two orders: by Gaussian (a Gaussian's entries are neighbours,
-its *slots*; gradients are added up in this order) and by tile (the order of drawing). `count_tiles` and
+its *slots*; their gradients are added up in this order) and by tile (the order of drawing). `count_tiles` and
 `fill_slots` make the first, `sort_entries` the second.
 """
 
@@ -17,8 +17,8 @@ from headstudio.render.jit import inlined, kernel
 
 TILE = 16
 # What the compositor reads per Gaussian and camera: x, y, a, b, c (factors, scaled so that alpha is a power of
-# two to the eighth), log2(opacity) / 8, half height in pixels, r, g, b, z, and one value of padding.
-PACKED = 12
+# two to the eighth), log2(opacity) / 8, half height in pixels, r, g, b, z, and padding to a cache line.
+PACKED = 16
 FACTOR_SCALE = math.sqrt(0.5 * math.log2(math.e) / 8.0)
 _SLACK_PX = 1e-2  # tiles are chosen a little generously; the compositor's threshold has the last word
 _RADIX_BITS = 11
@@ -134,10 +134,10 @@ def _sort_by_depth(depth_bits: Any, counts: Any, here: Any, there: Any) -> int:
 @kernel
 def sort_entries(
     start: int, end: int, depth_bits: Any, counts: Any, slot_ends: Any, slot_tile: Any, scratch: Any,
-    tile_first: Any, entry_gaussian: Any, entry_slot: Any,
+    tile_first: Any, entry_gaussian: Any, slot_entry: Any,
 ) -> None:  # fmt: skip
-    """For the cameras start to end fill tile_first (B, tiles + 1) and, in the order of tiles and depth,
-    entry_gaussian (E,) and entry_slot (E,).
+    """For the cameras start to end fill tile_first (B, tiles + 1), in the order of tiles and depth entry_gaussian
+    (E,), and in the order of slots slot_entry (E,): where in that other order each slot went.
 
     `depth_bits` (B, N) are the depths read as int32; `scratch` is (B, 2, N) int32.
     """
@@ -161,4 +161,4 @@ def sort_entries(
                 tile = slot_tile[slot] + 1
                 place = free[tile]
                 free[tile] = place + 1
-                entry_gaussian[place], entry_slot[place] = n, slot
+                entry_gaussian[place], slot_entry[slot] = n, place

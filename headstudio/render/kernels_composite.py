@@ -13,13 +13,12 @@ import numpy as np
 
 from headstudio.render import MAX_ALPHA, MIN_ALPHA, MIN_TRANSMITTANCE
 from headstudio.render.jit import inlined, kernel
-from headstudio.render.simd import any_lane, lane_sum, load, ramp, select, smaller, splat, store
+from headstudio.render.simd import any_lane, lane_sum, load, prefetch, ramp, select, smaller, splat, store
 
 TILE = 16
-GRADIENTS = 10  # per entry: x, y, a, b, c, opacity, r, g, b, z
 
 _ZERO, _ONE, _HALF = np.float32(0.0), np.float32(1.0), np.float32(0.5)
-_LAST_LANE = np.float32(TILE - 1)
+_ROWS, _LAST_LANE = np.float32(TILE), np.float32(TILE - 1)
 _MAX_ALPHA, _STOP = np.float32(MAX_ALPHA), np.float32(MIN_TRANSMITTANCE)
 _MIN_LEVEL = np.float32(math.log2(MIN_ALPHA) / 8.0)
 # 2^x on [-1, 0] to 8e-8 relative (least squares at Chebyshev points); the eighth power of it covers [-8, 0].
@@ -30,6 +29,7 @@ _P3, _P4, _P5 = np.float32(0.05527813501978597), np.float32(0.009186874378666872
 _FORWARD_ROW = 6 * TILE
 # ... and in the backward one: transmittance, what lies behind, gradients of r, g, b, depth, alpha, last entry.
 _BACKWARD_ROW = 8 * TILE
+_AHEAD = 8  # entries between asking for a Gaussian and drawing it: without asking, half the time is waiting
 _CHECK_EVERY = 16  # entries between two looks at which rows are finished
 
 
@@ -56,9 +56,10 @@ def _row_level(packed: Any, gaussian: int, u_left: Any, dy: Any) -> Any:
 def _row_range(packed: Any, gaussian: int, top: int) -> Any:
     """First and one past the last row of the tile within the Gaussian's height."""
     middle, half = packed[gaussian, 1] - np.float32(top) - _HALF, packed[gaussian, 6]
-    first = max(math.ceil(middle - half - np.float32(0.01)), _ZERO)
-    end = min(math.floor(middle + half + np.float32(0.01)) + _ONE, np.float32(TILE))
-    return int(min(first, np.float32(TILE))), int(max(end, _ZERO))
+    # Truncating a clamped number instead of floor and ceil, which numba calls from libm: 40 ns an entry.
+    first = min(max(middle - half + np.float32(0.99), _ZERO), _ROWS)
+    end = min(max(middle + half + np.float32(1.01), _ZERO), _ROWS)
+    return int(first), int(end)
 
 
 @inlined
@@ -103,6 +104,7 @@ def _draw_tile(
                 some = some or live[r]
             if not some:
                 break
+        prefetch(packed, entry_gaussian[min(first + entry + _AHEAD, end - 1)])
         gaussian = entry_gaussian[first + entry]
         x, y, a, b = packed[gaussian, 0], packed[gaussian, 1], packed[gaussian, 2], packed[gaussian, 3]
         r_first, r_end = _row_range(packed, gaussian, top)
@@ -236,11 +238,15 @@ def _undraw_gaussian(
 
 @kernel
 def composite_backward(
-    start: int, end: int, packed: Any, tile_first: Any, entry_gaussian: Any, entry_slot: Any, order: Any,
+    start: int, end: int, packed: Any, tile_first: Any, entry_gaussian: Any, order: Any,
     background: Any, tiles_x: int, transmittance: Any, last: Any,
     grad_rgb: Any, grad_depth: Any, grad_alpha: Any, moments: Any,
 ) -> None:  # fmt: skip
-    """Fill moments (E, GRADIENTS), one row per slot, from the gradients of the pictures."""
+    """Fill moments (E, 16) from the gradients of the pictures.
+
+    Of an entry's cache line the first ten are used: the sums of alpha * dL/dalpha times 1, dx, dy, dx dx, dx dy and
+    dy dy, and the gradients of r, g, b and z.
+    """
     tiles = tile_first.shape[1] - 1
     for index in range(start, end):
         camera, tile = order[index] // tiles, order[index] % tiles
@@ -250,16 +256,17 @@ def composite_backward(
         tile_last = _load_tile(grad_rgb[camera], grad_depth[camera], grad_alpha[camera], transmittance[camera],
                                last[camera], background[camera], left, top, row, row_last)  # fmt: skip
         for place in range(first + tile_last + 1, last_one):
-            for k in range(GRADIENTS):
-                moments[entry_slot[place], k] = _ZERO
+            for k in range(10):
+                moments[place, k] = _ZERO
         for entry in range(tile_last, -1, -1):
+            prefetch(packed[camera], entry_gaussian[first + max(entry - _AHEAD, 0)])
             _undraw_gaussian(packed[camera], entry_gaussian[first + entry], left, top, entry, row, row_last,
-                             moments[entry_slot[first + entry]])  # fmt: skip
+                             moments[first + entry])  # fmt: skip
 
 
 @kernel
 def gather_gradients(
-    start: int, end: int, moments: Any, counts: Any, slot_ends: Any, factors: Any, opacities: Any,
+    start: int, end: int, moments: Any, slot_entry: Any, counts: Any, slot_ends: Any, factors: Any, opacities: Any,
     grad_means2d: Any, grad_factors: Any, grad_depths: Any, grad_opacities: Any, grad_colors: Any,
 ) -> None:  # fmt: skip
     """Add up each Gaussian's slots (in their order) and turn moments into gradients of what was projected."""
@@ -267,18 +274,22 @@ def gather_gradients(
     for n in range(start, end):
         opacity_sum = red = green = blue = 0.0
         for b in range(cameras):
+            coming = min(n + _AHEAD, end - 1)
+            for slot in range(slot_ends[b, coming] - counts[b, coming], slot_ends[b, coming]):
+                prefetch(moments, slot_entry[slot])
             m0 = mx = my = mxx = mxy = myy = deep = 0.0
             for slot in range(slot_ends[b, n] - counts[b, n], slot_ends[b, n]):
-                m0 += moments[slot, 0]
-                mx += moments[slot, 1]
-                my += moments[slot, 2]
-                mxx += moments[slot, 3]
-                mxy += moments[slot, 4]
-                myy += moments[slot, 5]
-                red += moments[slot, 6]
-                green += moments[slot, 7]
-                blue += moments[slot, 8]
-                deep += moments[slot, 9]
+                entry = slot_entry[slot]
+                m0 += moments[entry, 0]
+                mx += moments[entry, 1]
+                my += moments[entry, 2]
+                mxx += moments[entry, 3]
+                mxy += moments[entry, 4]
+                myy += moments[entry, 5]
+                red += moments[entry, 6]
+                green += moments[entry, 7]
+                blue += moments[entry, 8]
+                deep += moments[entry, 9]
             opacity_sum += m0
             a, bb, c = float(factors[b, n, 0]), float(factors[b, n, 1]), float(factors[b, n, 2])
             along = a * mx + bb * my
