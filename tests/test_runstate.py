@@ -45,14 +45,18 @@ def test_two_settings_share_a_signature_only_if_they_are_equal(one: dict[str, An
 
 
 @given(CONFIGS, CONFIGS, CONFIGS)
-def test_logger_and_renderer_are_not_part_of_it(config: dict[str, Any], one: dict[str, Any], other: dict[str, Any]) -> None:
+def test_logger_and_renderer_are_not_part_of_it(
+    config: dict[str, Any], one: dict[str, Any], other: dict[str, Any]
+) -> None:
     first = {**config, "logger": one, "renderer": one}
     second = {**config, "logger": other, "renderer": other}
     assert signature(first) == signature(second) == signature(config)
 
 
 def test_a_composed_config_has_the_signature_of_its_resolved_values() -> None:
-    config = OmegaConf.create({"scale": {"steps": 3}, "trainer": {"steps": "${scale.steps}"}, "hydra": {"job": "${now:}"}})
+    config = OmegaConf.create(
+        {"scale": {"steps": 3}, "trainer": {"steps": "${scale.steps}"}, "hydra": {"job": "${now:}"}}
+    )
     assert config_signature(config) == signature({"scale": {"steps": 3}, "trainer": {"steps": 3}})
     config.scale.steps = 4
     assert config_signature(config) != signature({"scale": {"steps": 3}, "trainer": {"steps": 3}})
@@ -112,7 +116,7 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(UserError, match="disk is full.*written before is kept"):
+    with pytest.raises(UserError, match=r"disk is full.*written before is kept"):
         save_checkpoint(path, {**state, "step": 4})
     assert load_checkpoint(path, "abc")["step"] == 3
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint"]

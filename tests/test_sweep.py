@@ -29,7 +29,9 @@ def make_run(folder: Path, name: str, overrides: list[str], started: float, **ou
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> Path:
-    make_run(tmp_path, "b", ["reg=none", "+seed=1"], 20, metrics={"clip": 0.25, "phase_seconds": {"head": 0.5}, "x": "y"})
+    make_run(
+        tmp_path, "b", ["reg=none", "+seed=1"], 20, metrics={"clip": 0.25, "phase_seconds": {"head": 0.5}, "x": "y"}
+    )
     make_run(tmp_path, "a", ["reg=strict", "+seed=1"], 30, reason="scale.steps=-1 must be a whole number.")
     make_run(tmp_path, "c", ["reg=scaled", "+seed=1"], 40)
     make_run(tmp_path, "stale", ["reg=old", "+seed=1"], 5, metrics={"clip": 9.0})

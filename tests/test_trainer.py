@@ -215,7 +215,7 @@ def test_a_gradient_that_is_not_finite_stops_before_it_reaches_the_parameters(
             return grad * float("nan")
 
     parts = make_parts(tiny_head, {1: Poison.apply})
-    with pytest.raises(UserError, match="step 1 because the gradient of .* is not finite"):
+    with pytest.raises(UserError, match=r"step 1 because the gradient of .* is not finite"):
         fit(make_trainer(), parts, tmp_path)
     assert all(bool(torch.isfinite(value).all()) for value in parts.avatar.state_dict().values())
 

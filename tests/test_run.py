@@ -1,0 +1,123 @@
+"""The command line: help at once, every mistake one sentence with exit code 2, nothing said twice."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from headstudio import cli
+from headstudio.errors import UserError
+
+
+def command(*arguments: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "headstudio.run", *arguments],
+        cwd=cwd,
+        env={**os.environ, "HYDRA_FULL_ERROR": "", **env},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_help_answers_at_once_and_names_every_option(tmp_path: Path) -> None:
+    seconds = []
+    for _ in range(3):
+        start = time.monotonic()
+        told = command("--help", cwd=tmp_path)
+        seconds.append(time.monotonic() - start)
+    assert told.returncode == 0
+    assert min(seconds) < 1.0
+    for group, options in cli.groups().items():
+        assert f"\n  {group}\n" in told.stdout
+        for option, comment in options.items():
+            assert option in told.stdout
+            assert comment
+            assert comment in told.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
+    code = "import sys; from headstudio.run import main; main(['--help']); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.DEVNULL, check=False)
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["reg=stict"], "reg=stict does not exist: reg is one of none, scaled, strict. Did you mean 'strict'?"),
+        (
+            ["-m", "reg=none,stict"],
+            "reg=stict does not exist: reg is one of none, scaled, strict. Did you mean 'strict'?",
+        ),
+        (["rge=none"], "rge is not a key of this setting. Did you mean 'reg'?"),
+        (["scale.stepz=3"], "scale.stepz is not a key of this setting. Did you mean 'scale.steps'?"),
+        (["steps=3"], "steps is not a key of this setting. Did you mean 'scale.steps'?"),
+        (["camera.fov=60"], "camera.fov is not a key of this setting. Did you mean 'camera.fovy_deg_range'?"),
+        (["reg=none,strict"], "reg=none,strict names several values: add -m to make one run of each."),
+        (["scale.steps=-2"], "scale.steps=-2 must be a whole number of at least 1."),
+        (["scale.fovy_deg_range=[60,180]"], "scale.fovy_deg_range=[60, 180] must be [low, high] degrees"),
+        (["prompt="], "prompt='' must be a sentence that describes a head."),
+        (["hydra.run.dir=/proc/nowhere"], "The output directory /proc/nowhere cannot be written"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path: Path, arguments: list[str], sentence: str) -> None:
+    told = command(*arguments, cwd=tmp_path)
+    assert told.returncode == 2
+    assert told.stderr.startswith(sentence)
+    assert told.stderr.count("\n") == 1
+    assert "Traceback" not in told.stdout
+
+
+def test_everything_is_shown_on_request(tmp_path: Path) -> None:
+    told = command("scale.steps=-2", cwd=tmp_path, HYDRA_FULL_ERROR="1")
+    assert told.returncode == 1
+    assert "Traceback" in told.stderr
+    assert "scale.steps=-2 must be" in told.stderr
+
+
+def test_the_whole_setting_is_shown(tmp_path: Path) -> None:
+    told = command("--cfg", "job", "--resolve", 'prompt=a head, with a hat and "it\'s" horns', cwd=tmp_path)
+    assert told.returncode == 0
+    assert "a head, with a hat and" in told.stdout
+    assert "headstudio.trainer.Trainer" in told.stdout
+
+
+@pytest.mark.parametrize(
+    ("argument", "quoted"),
+    [
+        ("prompt=a head, green", "prompt='a head, green'"),
+        ("prompt=it's", r"prompt='it\'s'"),
+        ("prompt='a','b'", "prompt='a','b'"),
+        ('prompt="a, b"', 'prompt="a, b"'),
+        ("reg=none,strict", "reg=none,strict"),
+        ("prompt.x=a, b", "prompt.x=a, b"),
+    ],
+)
+def test_the_commas_of_a_sentence_are_its_own(argument: str, quoted: str) -> None:
+    assert cli.quote_prompts([argument]) == [quoted]
+
+
+def test_the_same_sweep_has_the_same_folder_and_another_one_another() -> None:
+    one, same, other = (
+        cli.with_sweep_folder(a)[-1] for a in (["-m", "reg=a,b"], ["--multirun", "reg=a,b"], ["-m", "reg=a,c"])
+    )
+    assert one == same != other
+    assert one.startswith("hydra.sweep.dir=multirun/reg-a-b-")
+    assert cli.with_sweep_folder(["reg=a"]) == ["reg=a"]
+    assert cli.with_sweep_folder(["-m", "hydra.sweep.dir=x"]) == ["-m", "hydra.sweep.dir=x"]
+
+
+def test_a_users_mistake_deep_inside_is_found_and_a_bug_is_not_hidden() -> None:
+    outer = RuntimeError("while building")
+    outer.__cause__ = UserError("too small.")
+    assert cli.explain(outer, []) == "too small."
+    assert cli.explain(ValueError("a bug"), ["reg=stict"]) is None
