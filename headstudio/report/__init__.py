@@ -1,0 +1,1 @@
+"""What a sweep shows: contact sheets and the tables of results/."""

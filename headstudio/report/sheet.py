@@ -1,0 +1,93 @@
+"""One picture of all heads of a sweep.
+
+    python -m headstudio.report.sheet SWEEP sheet.png [--size 192]
+
+Each finished run is a row: from the front, from both sides, from behind, and with its mouth open. Runs are loaded
+from their `avatar.ply`, so a sheet can be made long after, on any machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from headstudio.errors import UserError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from headstudio.head.model import HeadModel
+
+VIEWS = (("rest", 0.0), ("rest", -40.0), ("rest", 40.0), ("rest", 90.0), ("rest", 180.0), ("mouth_open", 15.0))
+LABELS = ("front", "40 right", "40 left", "side", "back", "mouth open")
+
+
+def write_sheet(sweep: Path, path: Path, *, size: int, label_chars: int = 26) -> int:
+    """Write the sheet of a sweep's finished runs, in the order of the sweep; returns how many there are.
+
+    Raises:
+        UserError: when the folder holds no finished run.
+    """
+    from omegaconf import OmegaConf
+
+    from headstudio.export.pictures import write_grid
+    from headstudio.head.anny import load_anny
+    from headstudio.runstate import RunPaths
+    from headstudio.sweep import read_rows
+
+    finished = [RunPaths(row.directory) for row in read_rows(sweep) if row.status == "finished"]
+    if not finished:
+        raise UserError(f"{sweep} holds no finished run; name the folder of a multirun that has ended.")
+    rows, labels = [], []
+    for paths in finished:
+        config = OmegaConf.load(paths.config)
+        head = load_anny(num_shape=config.head.num_shape)
+        rows.append(views(paths.avatar, head, size))
+        labels.append(wrapped(str(config.prompt), label_chars))
+    write_grid(rows, path, row_labels=labels, column_labels=LABELS)
+    return len(rows)
+
+
+@torch.no_grad()
+def views(avatar_file: Path, head: HeadModel, size: int) -> list[Float[Tensor, "3 H W"]]:
+    """The pictures of `VIEWS` of one avatar, on white."""
+    from headstudio.camera import cameras_from_orbit
+    from headstudio.export.ply import load_avatar
+    from headstudio.motion.evaluation import evaluation_poses
+    from headstudio.render.cpu import CpuRenderer
+
+    avatar, renderer = load_avatar(avatar_file, head), CpuRenderer()
+    poses = evaluation_poses(head)
+    pictures = []
+    for name, azimuth_deg in VIEWS:
+        cameras = cameras_from_orbit(azimuth_deg, 5.0, 1.75, 60.0, size, size, (0.0, 0.1, 0.0))
+        pictures.append(renderer(avatar.pose(poses[name])[2], cameras, torch.ones(3)).rgb[0])
+    return pictures
+
+
+def wrapped(text: str, width: int) -> str:
+    """Words of `text` in lines of at most `width` characters."""
+    import textwrap
+
+    return "\n".join(textwrap.wrap(text, width))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sweep", type=Path)
+    parser.add_argument("path", type=Path)
+    parser.add_argument("--size", type=int, default=192, help="of one picture, pixels")
+    arguments = parser.parse_args()
+    try:
+        count = write_sheet(arguments.sweep, arguments.path, size=arguments.size)
+    except UserError as error:
+        raise SystemExit(str(error)) from None
+    print(f"{count} heads in {arguments.path}")
+
+
+if __name__ == "__main__":
+    main()
