@@ -217,7 +217,7 @@ def main() -> int:
     if unknown:
         parser.error(f"there is no part called {unknown[0]}; there are {', '.join(PARTS)}")
     about = machine()
-    print(f"{about['processor']}, {about['cores']} cores, torch {about['torch']}, load {about['load_before']:.1f}")
+    print(f"{about['processor']}, cores: {about['cores']}, torch {about['torch']}, load {about['load_before']:.1f}")
     measurements: list[Measurement] = []
     failed = False
     for part in arguments.parts or PARTS:
