@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler, UNet2DConditionModel
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import AutoTokenizer, CLIPTextModel
 from transformers.utils import logging as transformers_logging
 
 from headstudio.guidance.linear_codec import LinearCodec
@@ -29,7 +29,7 @@ def load_components(
             "unet": UNet2DConditionModel.from_pretrained(path, subfolder="unet", torch_dtype=dtype),
             "vae": vae_class(path).from_pretrained(path, subfolder="vae", torch_dtype=vae_dtype),
             "text_encoder": CLIPTextModel.from_pretrained(path, subfolder="text_encoder", dtype=dtype),
-            "tokenizer": CLIPTokenizer.from_pretrained(path, subfolder="tokenizer"),
+            "tokenizer": AutoTokenizer.from_pretrained(path, subfolder="tokenizer"),
             "scheduler": DDIMScheduler.from_pretrained(path, subfolder="scheduler"),
             "controlnet": load_controlnet(controlnet_path, controlnet_subfolder, dtype),
         }

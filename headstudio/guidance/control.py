@@ -7,6 +7,7 @@ same pixel (the official code draws a mirror image, and draws the face also on t
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -132,7 +133,7 @@ class LandmarkControl:
                     pen.rectangle((x - half, y - half, x + half - 1, y + half - 1), fill=COLORS[name])
                 continue
             ring = [*range(first, last), first] if closed else [*range(first, last)]
-            for a, b in zip(ring[:-1], ring[1:], strict=True):
+            for a, b in pairwise(ring):
                 if visible[a] and visible[b]:
                     pen.line((*at[a], *at[b]), fill=COLORS[name], width=width)
         small = canvas.reduce(scale) if scale > 1 else canvas

@@ -1,56 +1,18 @@
-"""Sentences for attributes, and attributes from sentences.
-
-`caption` writes one of many sentences for a head; `parse` reads any sentence made of the same words. Both keep to
-one rule: an adjective belongs to the next noun ("green skin", "a long white beard").
-"""
+"""Sentences for attributes: `caption` writes one of many for a head, `reading.parse` reads them back."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, replace
 
 import numpy as np
 
-from headstudio.synthetic.vocabulary import AGES, CHARACTERS, HAIRS, Attributes, consistent
+from headstudio.synthetic.reading import ADJECTIVES, NOUNS, SYNONYMS
+from headstudio.synthetic.vocabulary import AGES, CHARACTERS, Attributes
 
-SYNONYMS = {
-    "blonde": "blond",
-    "orange": "ginger",
-    "gold": "golden",
-    "cyan": "teal",
-    "violet": "purple",
-    "fair": "pale",
-    "light": "pale",
-    "tanned": "tan",
-    "mustache": "moustache",
-    "elderly": "old",
-    "aged": "old",
-    "guy": "man",
-    "male": "man",
-    "boy": "man",
-    "lady": "woman",
-    "female": "woman",
-    "girl": "woman",
-}
-# What a colour word means on a given thing, where the thing's palette has no such name.
-SKIN_WORDS = {"black": "dark"}
-HAIR_WORDS = {"yellow": "blond", "golden": "blond", "dark": "black"}
 NEGATIVE = "unrealistic, blurry, low quality, out of focus, ugly, low contrast, dull, dark, low-resolution, gloomy"
 SUBJECTS = ("a head of a {noun}", "a {noun}", "a portrait of a {noun}", "a photo of a {noun}", "a face of a {noun}")
 BARE_SUBJECTS = ("a head", "a portrait of a head", "a face", "a photo of a head", "a portrait of a person", "a person")
 VIEWS = ("front view", "side view", "back view", "overhead view")
-Reader = Callable[[list[str], dict[str, str]], None]
-_TOKEN = re.compile(r"[a-z]+|[,.;]")
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What a sentence says: the full attributes and the names of those that it names."""
-
-    attributes: Attributes
-    named: frozenset[str]
-    unread: tuple[str, ...]  # words that the reader does not use
 
 
 def caption(attributes: Attributes, rng: np.random.Generator, *, mention_default: float = 0.3) -> str:
@@ -169,171 +131,6 @@ def _joined(phrases: list[str], rng: np.random.Generator) -> str:
     return link + ", ".join(phrases[:-1]) + last + phrases[-1]
 
 
-def parse(sentence: str) -> Reading:
-    """Read a sentence: known nouns take the adjectives before them; the rest is reported as unread."""
-    words = [SYNONYMS.get(word, word) for word in _TOKEN.findall(sentence.lower())]
-    values: dict[str, str] = {}
-    pending: list[str] = []
-    unread: list[str] = []
-    start = Attributes()
-    named: set[str] = set()
-    for word in words:
-        if word in CHARACTERS:
-            start = CHARACTERS[word]
-            named |= {n for n in start.__dataclass_fields__ if getattr(start, n) != getattr(Attributes(), n)}
-        elif word in _NOUNS:
-            _NOUNS[word](pending, values)
-            pending = []
-        elif word in AGES:
-            values["age"] = word
-        elif word == "bald":
-            values["hair_style"] = "bald"
-        elif word in _ADJECTIVES:
-            pending.append(word)
-        elif word in (",", ".", ";", "and", "with"):
-            continue
-        else:
-            unread.append(word)
-    if "beard_color" not in values and "beard" in values:
-        values["beard_color"] = values.get("hair_color", start.hair_color)
-    named |= set(values)
-    if "hair_color" in values and start.hair_style == "bald":
-        values.setdefault("hair_style", "short")
-    return Reading(consistent(replace(start, **values)), frozenset(named), tuple(dict.fromkeys(unread)))
-
-
-_COLORS = {"black", "brown", "blond", "ginger", "white", "red", "green", "blue", "purple", "pink", "pale", "tan"} | {
-    "dark",
-    "yellow",
-    "teal",
-    "golden",
-    "natural",
-}
-_ADJECTIVES = _COLORS | {"no", "long", "short", "spiky", "full", "clean", "top"} | {
-    "afro",
-    "bun",
-    "eye",
-    "war",
-    "face",
-}
-
-
-def _color(pending: list[str]) -> str | None:
-    return next((word for word in reversed(pending) if word in _COLORS), None)
-
-
-def _read_skin(pending: list[str], values: dict[str, str]) -> None:
-    if color := _color(pending):
-        values["skin"] = SKIN_WORDS.get(color, color)
-
-
-def _read_hair(pending: list[str], values: dict[str, str]) -> None:
-    if "no" in pending:
-        values["hair_style"] = "bald"
-        return
-    style = next((word for word in pending if word in ("long", "short", "spiky", "afro", "bun")), None)
-    if style:
-        values["hair_style"] = style
-    if (color := _color(pending)) and HAIR_WORDS.get(color, color) in HAIRS:
-        values["hair_color"] = HAIR_WORDS.get(color, color)
-
-
-def _read_styled(style: str) -> Reader:
-    def read(pending: list[str], values: dict[str, str]) -> None:
-        _read_hair([*pending, style], values)
-        values["hair_style"] = style
-
-    return read
-
-
-def _read_beard(kind: str) -> Reader:
-    def read(pending: list[str], values: dict[str, str]) -> None:
-        if "no" in pending:
-            values["beard"] = "none"
-            return
-        values["beard"] = "long" if kind == "full" and "long" in pending else kind
-        if color := _color(pending):
-            values["beard_color"] = HAIR_WORDS.get(color, color)
-
-    return read
-
-
-def _read_hat(kind: str) -> Reader:
-    def read(pending: list[str], values: dict[str, str]) -> None:
-        if "no" in pending:
-            values["hat"] = "none"
-            return
-        values["hat"] = kind
-        if kind != "crown" and (color := _color(pending)):
-            values["hat_color"] = color
-
-    return read
-
-
-def _read_simple(field: str) -> Reader:
-    def read(pending: list[str], values: dict[str, str]) -> None:
-        if color := _color(pending):
-            values[field] = color
-
-    return read
-
-
-def _read_paint(pending: list[str], values: dict[str, str]) -> None:
-    color = _color(pending)
-    if "no" in pending:
-        values["paint"] = "none"
-    elif color == "white":
-        values["paint"] = "white_face"
-    elif color == "black":
-        values["paint"] = "black_mask"
-    elif color in ("red", "blue"):
-        values["paint"] = f"{color}_stripes"
-
-
-def _read_noun(gender: str | None) -> Reader:
-    def read(pending: list[str], values: dict[str, str]) -> None:
-        if gender:
-            values["gender"] = gender
-
-    return read
-
-
-def _read_shaven(pending: list[str], values: dict[str, str]) -> None:
-    values["beard"] = "none"
-
-
-_NOUNS = {
-    "skin": _read_skin,
-    "skinned": _read_skin,
-    "hair": _read_hair,
-    "haired": _read_hair,
-    "afro": _read_styled("afro"),
-    "mohawk": _read_styled("mohawk"),
-    "bun": _read_styled("bun"),
-    "beard": _read_beard("full"),
-    "bearded": _read_beard("full"),
-    "moustache": _read_beard("moustache"),
-    "goatee": _read_beard("goatee"),
-    "shaven": _read_shaven,
-    "lips": _read_simple("lips"),
-    "lipstick": _read_simple("lips"),
-    "eyes": _read_simple("eyes"),
-    "hat": _read_hat("top_hat"),
-    "cap": _read_hat("cap"),
-    "beanie": _read_hat("beanie"),
-    "crown": _read_hat("crown"),
-    "paint": _read_paint,
-    "mask": _read_paint,
-    "stripes": _read_paint,
-    "man": _read_noun("man"),
-    "woman": _read_noun("woman"),
-    "person": _read_noun(None),
-    "head": _read_noun(None),
-    "portrait": _read_noun(None),
-    "photo": _read_noun(None),
-}
-
-
 def vocabulary() -> tuple[str, ...]:
     """Every word that captions use, sorted: the words that the tiny prior knows."""
     rng = np.random.default_rng(0)
@@ -342,6 +139,6 @@ def vocabulary() -> tuple[str, ...]:
     words = {"dslr", "bald"}
     for _ in range(6000):
         words |= set(re.findall(r"[a-z]+", caption(random_attributes(rng), rng).lower()))
-    for text in (NEGATIVE, *VIEWS, *CHARACTERS, *SYNONYMS, *_NOUNS, *_ADJECTIVES, *AGES):
+    for text in (NEGATIVE, *VIEWS, *CHARACTERS, *SYNONYMS, *NOUNS, *ADJECTIVES, *AGES):
         words |= set(re.findall(r"[a-z]+", text.lower()))
     return tuple(sorted(words))

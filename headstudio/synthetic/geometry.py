@@ -74,7 +74,7 @@ class Wardrobe:
     def hair(self, style: str, hat: str) -> list[Part]:
         """Meshes of a hair style; under a hat it stays flat where the hat sits."""
         builders = {
-            "bald": lambda: [],
+            "bald": list,
             "short": lambda: [self._shell(0.045)],
             "long": lambda: [self._long()],
             "afro": lambda: [self._afro()],
@@ -128,9 +128,7 @@ class Wardrobe:
         for base, tip in zip(ridge - direction * 0.03, crest, strict=True):
             half, tip_half = np.array([0.085, 0, 0]), np.array([0.045, 0, 0])
             rows.append([base - half, tip - tip_half, tip + tip_half, base + half])
-        return loose(
-            np.array(rows).reshape(-1, 3), grid_faces(sections, 4, wrap=False), self.top, self.skin
-        )
+        return loose(np.array(rows).reshape(-1, 3), grid_faces(sections, 4, wrap=False), self.top, self.skin)
 
     def _radius(self, direction: Array) -> Array:
         """Distance of the outer skin from SKULL along unit directions (n, 3), from the nearest vertices."""
@@ -176,7 +174,9 @@ class Wardrobe:
         elif kind == "cap":
             profile = np.concatenate([dome, [[0.55, -0.05]]])
         elif kind == "top_hat":
-            profile = np.array([[0.01, 0.62], [0.45, 0.62], [0.43, 0.30], [0.47, 0.0], [0.72, 0.03], [0.72, 0.0], [0.47, -0.02]])
+            radius = [0.01, 0.45, 0.43, 0.47, 0.72, 0.72, 0.47]
+            height = [0.62, 0.62, 0.30, 0.0, 0.03, 0.0, -0.02]
+            profile = np.stack([radius, height], -1)
         else:
             return [self._crown(base, squash)]
         part = loose(lathe(profile, base, squash), grid_faces(len(profile), 32), self.top, self.skin)

@@ -110,7 +110,9 @@ def _wrinkles(x: float, y: float, z: float) -> float:
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _paint_skin(point: Any, lip: float, scalp_height: float, beard_field: float, colors: Any, switch: Any, out: Any) -> int:
+def _paint_skin(
+    point: Any, lip: float, scalp_height: float, beard_field: float, colors: Any, switch: Any, out: Any
+) -> int:
     """Writes the skin's colour at a rest position into `out` and returns the label."""
     x, y, z = point[0], point[1], point[2]
     scalp, beard, paint, age = switch[0], switch[1], switch[2], switch[3]
@@ -134,7 +136,7 @@ def _paint_skin(point: Any, lip: float, scalp_height: float, beard_field: float,
         stripe_color = 1
     elif paint == BLACK_MASK and z > 0.0:
         painted = min(_edge(y - 0.005, 0.02), _edge(0.185 - y, 0.02))
-    elif paint == RED_STRIPES or paint == BLUE_STRIPES:
+    elif paint in (RED_STRIPES, BLUE_STRIPES):
         painted = _stripes(x, y, z)
         stripe_color = 2 if paint == RED_STRIPES else 3
     if painted > 0.0:
@@ -182,7 +184,7 @@ def _paint_skin(point: Any, lip: float, scalp_height: float, beard_field: float,
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
 def _plain(kind: int, distance: float, colors: Any, out: Any) -> int:
     """Everything that is not skin: eyes by distance from the pupil, teeth, tongue, mouth, hair, beard, hat."""
-    if kind == HAIR_FACE or kind == BEARD_FACE or kind == HAT_FACE:
+    if kind in (HAIR_FACE, BEARD_FACE, HAT_FACE):
         row = 1 if kind == HAIR_FACE else (2 if kind == BEARD_FACE else 5)
         for c in range(3):
             out[c] = colors[row, c]

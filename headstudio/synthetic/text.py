@@ -19,7 +19,7 @@ from headstudio.synthetic.vocabulary import OPTIONS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from jaxtyping import Int
+    from jaxtyping import Float, Int
     from torch import Tensor
 
 NEGATIVE_WORDS = tuple(part.strip() for part in NEGATIVE.split(","))
@@ -98,6 +98,11 @@ def labelled_caption(rng: np.random.Generator) -> tuple[str, list[int]]:
     return text, [*encode_attributes(attributes), view, 0]
 
 
+def share_right(logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> Float[Tensor, ""]:
+    """Share of rows named right, of those that have a label (not -1)."""
+    return (logits.argmax(1) == labels)[labels >= 0].float().mean()
+
+
 def train_encoder(
     encoder: Any,
     tokenizer: Any,
@@ -134,8 +139,7 @@ def train_encoder(
         optimizer.step()
         schedule.step()
         if step % 100 == 99:
-            right = torch.stack([(logit.argmax(1) == labels[:, i])[labels[:, i] >= 0].float().mean() for i, logit in enumerate(logits)])
-            accuracy = float(right.mean())
+            accuracy = float(torch.stack([share_right(logit, labels[:, i]) for i, logit in enumerate(logits)]).mean())
             report(f"text step {step + 1} of {steps}: loss {float(loss.detach()):.4f}, attributes right {accuracy:.3f}")
     encoder.eval().requires_grad_(False)
     return {"text_loss": float(loss.detach()), "text_accuracy": accuracy}

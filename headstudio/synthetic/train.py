@@ -175,12 +175,15 @@ class Training:
 
 def export(training: Training, folder: Path, tokenizer: Any, record: dict[str, Any]) -> Path:
     """Write the averaged weights in half precision as a diffusers pipeline folder with a vocabulary and a record."""
+    from omegaconf import OmegaConf
+
     from headstudio.guidance.components import save_components
     from headstudio.synthetic.captions import vocabulary
 
     out = folder / "export"
     out.mkdir(exist_ok=True)
-    unet, controlnet = build_models(training_settings := record.pop("settings"))
+    training_settings = record.pop("settings")
+    unet, controlnet = build_models(training_settings)
     for name, model in (("unet", unet), ("controlnet", controlnet)):
         prefix = f"{name}."
         model.load_state_dict({k.removeprefix(prefix): v for k, v in training.average.items() if k.startswith(prefix)})
@@ -194,9 +197,48 @@ def export(training: Training, folder: Path, tokenizer: Any, record: dict[str, A
         scheduler=training.scheduler,
     )
     (out / "vocabulary.txt").write_text("\n".join(vocabulary()) + "\n")
-    record["settings"] = __import__("omegaconf").OmegaConf.to_container(training_settings)
+    record["settings"] = OmegaConf.to_container(training_settings)
     (out / "training.json").write_text(json.dumps(record, indent=2) + "\n")
     return out
+
+
+def log_progress(training: Training, errors: list[float], pictures: int) -> None:
+    """One line on the terminal: error over the last 200 steps, pace, time left."""
+    pace = training.seconds / training.step
+    left_min = pace * (training.settings.steps - training.step) / 60
+    report(
+        f"step {training.step} of {training.settings.steps}: error {np.mean(errors[-200:]):.4f}, {pace:.2f} s a step, "
+        f"{pictures} pictures, {left_min:.0f} min left"
+    )
+
+
+def fit(training: Training, batches: Batches, folder: Path, tokenizer: Any, settings: Any) -> None:
+    """Train to the last step, with a checkpoint and an export now and then; goes on from the folder's checkpoint."""
+    d = settings.diffusion
+    generator = torch.Generator().manual_seed(settings.seed)
+    checkpoint = folder / "checkpoint.pt"
+    if checkpoint.exists():
+        training.load(checkpoint, generator)
+        report(f"going on from step {training.step}")
+    errors: list[float] = []
+    while training.step < d.steps:
+        start = time.monotonic()
+        errors.append(training.update(batches(training.step), generator))
+        training.seconds += time.monotonic() - start
+        if training.step % 50 == 0:
+            log_progress(training, errors, len(batches))
+        if training.step % d.checkpoint_every_steps == 0 or training.step == d.steps:
+            training.save(checkpoint, generator)
+            record = {
+                "settings": settings,
+                "steps": training.step,
+                "pictures_seen": training.step * d.batch_size,
+                "pictures": len(batches),
+                "hours": round(training.seconds / 3600, 3),
+                "error": float(np.mean(errors[-200:])),
+                **json.loads((folder / "text.json").read_text()),
+            }
+            export(training, folder, tokenizer, record)
 
 
 def main(arguments: list[str]) -> None:
@@ -207,35 +249,8 @@ def main(arguments: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     codec, tokenizer, encoder = prepare(world, folder, settings)
     training = Training(settings, codec, encoder)
-    generator = torch.Generator().manual_seed(settings.seed)
-    checkpoint = folder / "checkpoint.pt"
-    if checkpoint.exists():
-        training.load(checkpoint, generator)
-        report(f"going on from step {training.step}")
-    d = settings.diffusion
-    batches = Batches(world, tokenizer, d, seed=settings.seed)
-    running: list[float] = []
-    while training.step < d.steps:
-        start = time.monotonic()
-        running.append(training.update(batches(training.step), generator))
-        training.seconds += time.monotonic() - start
-        if training.step % 50 == 0:
-            pace = training.seconds / training.step
-            left_min = pace * (d.steps - training.step) / 60
-            report(f"step {training.step} of {d.steps}: error {np.mean(running[-200:]):.4f}, {pace:.2f} s a step, "
-                   f"{len(batches)} pictures, {left_min:.0f} min left")
-        if training.step % d.checkpoint_every_steps == 0 or training.step == d.steps:
-            training.save(checkpoint, generator)
-            record = {
-                "settings": settings,
-                "steps": training.step,
-                "pictures_seen": training.step * d.batch_size,
-                "pictures": len(batches),
-                "hours": round(training.seconds / 3600, 3),
-                "error": float(np.mean(running[-200:])),
-                **json.loads((folder / "text.json").read_text()),
-            }
-            export(training, folder, tokenizer, record)
+    batches = Batches(world, tokenizer, settings.diffusion, seed=settings.seed)
+    fit(training, batches, folder, tokenizer, settings)
 
 
 if __name__ == "__main__":

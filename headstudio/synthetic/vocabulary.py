@@ -125,9 +125,7 @@ CHARACTERS: dict[str, Attributes] = {
         hair_color="black", beard="full", beard_color="black", gender="man", hat="top_hat", hat_color="black"
     ),
     "simpson": Attributes(skin="yellow", hair_style="bald", gender="man"),
-    "mario": Attributes(
-        beard="moustache", beard_color="brown", gender="man", hat="cap", hat_color="red", eyes="blue"
-    ),
+    "mario": Attributes(beard="moustache", beard_color="brown", gender="man", hat="cap", hat_color="red", eyes="blue"),
 }
 
 

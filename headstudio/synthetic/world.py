@@ -20,6 +20,8 @@ from headstudio.synthetic.vocabulary import Attributes
 from headstudio.types import Cameras, Pose
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from jaxtyping import Float, Int
     from torch import Tensor
 
@@ -44,6 +46,18 @@ class _Dress:
     offset: Array  # (n, 3) at rest
     faces: Array  # (m, 3) into head and extra vertices
     kinds: Array  # (m,)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A dressed head, posed and rasterised into B views: all that is left is to paint it."""
+
+    dress: _Dress
+    face_index: Array  # (B, h, w)
+    weights: Array  # (B, h, w, 3)
+    rest: Array  # (n, 3)
+    fields: Array  # (n, 4)
+    normals: list[Array]  # (n, 3), one for all views or one each
 
 
 class World:
@@ -120,31 +134,53 @@ class World:
             np.concatenate(kinds),
         )
 
-    def render(
-        self, attributes: Attributes, shape: Float[Tensor, " S"], pose: Pose, cameras: Cameras
-    ) -> Picture:
+    def render(self, attributes: Attributes, shape: Float[Tensor, " S"], pose: Pose, cameras: Cameras) -> Picture:
         """Paint B views of a head; `pose` holds one pose for all cameras or one per camera."""
-        dress = self._dress(attributes.hair_style, attributes.beard, attributes.hat)
+        return self.render_each([attributes], shape, pose, cameras)[0]
+
+    def render_each(
+        self, looks: Sequence[Attributes], shape: Float[Tensor, " S"], pose: Pose, cameras: Cameras
+    ) -> list[Picture]:
+        """The same views of several looks; those that wear the same parts share one rasterisation."""
+        seen: dict[tuple[str, str, str], _Seen] = {}
+        pictures = []
+        for attributes in looks:
+            worn = (attributes.hair_style, attributes.beard, attributes.hat)
+            if worn not in seen:
+                seen[worn] = self._rasterise(self._dress(*worn), shape, pose, cameras)
+            pictures.append(self._paint(seen[worn], attributes, cameras))
+        return pictures
+
+    def _rasterise(self, dress: _Dress, shape: Float[Tensor, " S"], pose: Pose, cameras: Cameras) -> _Seen:
+        offset = torch.from_numpy(dress.offset).float()[..., None]
         with torch.no_grad():
             skin = self.head(shape, pose).vertices
-            turned = self.head.vertex_rotations(pose)[:, dress.anchor] @ torch.from_numpy(dress.offset).float()[..., None]
+            turned = self.head.vertex_rotations(pose)[:, dress.anchor] @ offset
             vertices = torch.cat([skin, skin[:, dress.anchor] + turned[..., 0]], 1)
             pixels, depth = project(vertices, cameras)
         scale = self.supersample
         size = (cameras.width * scale, cameras.height * scale)
         buffers = rasterise_pixels(pixels.double().numpy() * scale, depth.double().numpy(), dress.faces, *size)
-        extra = len(dress.anchor)
-        rest = np.concatenate([self.rest, self.rest[dress.anchor] + dress.offset])
-        fields = np.concatenate([self.fields, np.zeros((extra, 4))])
+        return _Seen(
+            dress,
+            face_index=buffers[0],
+            weights=buffers[1],
+            rest=np.concatenate([self.rest, self.rest[dress.anchor] + dress.offset]),
+            fields=np.concatenate([self.fields, np.zeros((len(dress.anchor), 4))]),
+            normals=[vertex_normals(v, dress.faces) for v in vertices.double().numpy()],
+        )
+
+    def _paint(self, seen: _Seen, attributes: Attributes, cameras: Cameras) -> Picture:
         colors, switch = paint.palette(attributes), paint.switches(attributes)
-        normals = [vertex_normals(v, dress.faces) for v in vertices.double().numpy()]
-        pictures = np.empty((len(cameras), size[1], size[0], 3), np.float32)
-        labels = np.empty(pictures.shape[:3], np.int64)
+        pictures = np.empty((*seen.face_index.shape, 3), np.float32)
+        labels = np.empty(seen.face_index.shape, np.int64)
         toward = -cameras.camera_from_world[:, 2, :3].double().numpy()
+        mesh = (seen.dress.faces, seen.dress.kinds, seen.rest, seen.fields)
         for b in range(len(cameras)):
-            posed = normals[b if len(normals) > 1 else 0]
-            arguments = (buffers[0][b], buffers[1][b], dress.faces, dress.kinds, rest, fields, posed, toward[b])
-            paint.paint_pixels(*arguments, colors, switch, self.background, pictures[b], labels[b])
+            posed = seen.normals[b if len(seen.normals) > 1 else 0]
+            view = (seen.face_index[b], seen.weights[b], *mesh, posed, toward[b])
+            paint.paint_pixels(*view, colors, switch, self.background, pictures[b], labels[b])
+        scale = self.supersample
         rgb = torch.nn.functional.avg_pool2d(torch.from_numpy(pictures).permute(0, 3, 1, 2), scale)
         return Picture(rgb, torch.from_numpy(labels[:, scale // 2 :: scale, scale // 2 :: scale].copy()))
 
