@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headstudio.errors import UserError
 from headstudio.synthetic.vocabulary import CHARACTERS, OPTIONS, Attributes
 
 Array = NDArray[Any]
 BLOCK = 1000
+HELD_OUT_CHOICES = ("exclude", "include")
 NAMES = tuple(field.name for field in fields(Attributes))
 
 
@@ -61,18 +63,21 @@ class WorldSampler:
         self.control = instantiate(settings.control)
         self.shape = instantiate(settings.shape)
         self.character_fraction = settings.character_fraction
+        self.held_out = settings.held_out
+        if self.held_out not in HELD_OUT_CHOICES:
+            raise UserError(f"held_out={self.held_out} must be one of {', '.join(HELD_OUT_CHOICES)}.")
         self.seed = settings.seed
 
     def __call__(self, index: int) -> tuple[Array, Array, Attributes, int, tuple[float, float]]:
         """Picture `index`: RGB, control, attributes, character, (azimuth, elevation) in degrees."""
         import torch
 
-        from headstudio.synthetic.samples import random_character, training_attributes
+        from headstudio.synthetic.samples import random_attributes, random_character, training_attributes
 
         rng = np.random.default_rng([self.seed, index])
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         character = -1
-        attributes = training_attributes(rng)
+        attributes = random_attributes(rng) if self.held_out == "include" else training_attributes(rng)
         if rng.random() < self.character_fraction:
             name, attributes = random_character(rng)
             character = list(CHARACTERS).index(name)
