@@ -142,11 +142,9 @@ class WandbLogger:
         import wandb
 
         self._run.summary.update(dict(metrics))
-        for name, path in files.items():
-            if path.suffix == ".png":
-                self._run.log({name: wandb.Image(str(path))})
-            elif path.suffix == ".mp4":
-                self._run.log({name: wandb.Video(str(path), format="mp4")})
+        pictures = {name: wandb.Image(str(path)) for name, path in files.items() if path.suffix == ".png"}
+        films = {name: wandb.Video(str(path), format="mp4") for name, path in files.items() if path.suffix == ".mp4"}
+        self._run.log({**pictures, **films})
 
     def close(self) -> None:
         self._run.finish()

@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.argv[1:] = arguments
         hydra.main(version_base="1.3", config_path=str(cli.conf_dir()), config_name="config")(job)()
     except KeyboardInterrupt as stop:
-        sys.stderr.write(f"{stop or 'Stopped before the first step; there was nothing to save.'}\n")
+        sys.stderr.write(f"{stop or 'Stopped; what was saved is kept, start the same command again to go on.'}\n")
         sys.exit(130)
     except (Exception, cli.Told) as raised:
         error = raised.__cause__ if isinstance(raised, cli.Told) else raised
@@ -87,7 +87,7 @@ def run(config: DictConfig, paths: RunPaths, *, group: str | None, head_name: st
     from omegaconf import OmegaConf
 
     from headstudio import settings
-    from headstudio.runstate import config_signature
+    from headstudio.runstate import config_signature, load_checkpoint
 
     settings.check(config)
     signature = config_signature(config)
@@ -102,6 +102,7 @@ def run(config: DictConfig, paths: RunPaths, *, group: str | None, head_name: st
     from headstudio.export.ply import save_avatar
     from headstudio.log import JsonlLogger, Loggers
 
+    saved = load_checkpoint(paths.checkpoint, signature) if paths.checkpoint.exists() else None
     OmegaConf.save(config, paths.config, resolve=True)
     memory = record.PeakMemory()
     log.info("Making %r in %s", config.prompt, paths.root)
@@ -115,7 +116,7 @@ def run(config: DictConfig, paths: RunPaths, *, group: str | None, head_name: st
     )
     loggers = Loggers((JsonlLogger(paths.steps), more))
 
-    report = make(config.trainer).fit(parts, paths, signature, loggers)
+    report = make(config.trainer).fit(parts, paths, signature, loggers, saved)
 
     log.info("Judging the avatar")
     generator = torch.Generator().manual_seed(config.seed)

@@ -15,7 +15,7 @@ from headstudio.interrupt import Interrupted, StopRequest
 from headstudio.log import Logger
 from headstudio.optim import Adam
 from headstudio.progress import Progress
-from headstudio.runstate import RunPaths, load_checkpoint, save_checkpoint
+from headstudio.runstate import RunPaths, save_checkpoint
 from headstudio.timer import PhaseTimer
 
 if TYPE_CHECKING:
@@ -97,20 +97,23 @@ class Trainer:
         self.checkpoint_every_steps = checkpoint_every_steps
         self.loss_limit = loss_limit
 
-    def fit(self, parts: Parts, paths: RunPaths, signature: str, logger: Logger) -> FitReport:
+    def fit(
+        self, parts: Parts, paths: RunPaths, signature: str, logger: Logger, saved: dict[str, Any] | None
+    ) -> FitReport:
         """Run all steps that are still to do; afterwards `parts.avatar` is the finished avatar.
 
         Args:
             parts: what a step calls; the avatar, the densifier and the generator are changed.
-            paths: where the checkpoint lies.
-            signature: the run's, written into the checkpoint and demanded of it.
+            paths: where checkpoints go.
+            signature: the run's, written into the checkpoint.
             logger: told the first step of this process, then numbers and pictures.
+            saved: the checkpoint of an interrupted run, or None to begin.
 
         Raises:
             Interrupted: on Ctrl-C or SIGTERM, after saving.
             UserError: if the loss is not a number or has exploded, naming step and cause.
         """
-        optimizer, first = self._start(parts, paths, signature)
+        optimizer, first = self._start(parts, saved)
         logger.start(first)
         timer = PhaseTimer.continued(paths.timing) if first else PhaseTimer()
 
@@ -171,18 +174,17 @@ class Trainer:
             return torch.rand(count, 3, generator=generator)
         return self.background.expand(count, 3)
 
-    def _start(self, parts: Parts, paths: RunPaths, signature: str) -> tuple[torch.optim.Optimizer, int]:
+    def _start(self, parts: Parts, saved: dict[str, Any] | None) -> tuple[torch.optim.Optimizer, int]:
         """The optimiser and the first step to do: from the checkpoint if there is one."""
-        if not paths.checkpoint.exists():
+        if saved is None:
             return parts.optim(parts.avatar), 0
-        state = load_checkpoint(paths.checkpoint, signature)
-        parts.avatar.load_state_dict(state["avatar"])
+        parts.avatar.load_state_dict(saved["avatar"])
         optimizer = parts.optim(parts.avatar)  # after the avatar: its parameters are new when their number changed
-        optimizer.load_state_dict(state["optimizer"])
-        parts.densify.load_state_dict(state["densify"])
-        parts.generator.set_state(state["generator"])
-        log.info("Going on from step %d of %d", state["step"], self.steps)
-        return optimizer, int(state["step"])
+        optimizer.load_state_dict(saved["optimizer"])
+        parts.densify.load_state_dict(saved["densify"])
+        parts.generator.set_state(saved["generator"])
+        log.info("Going on from step %d of %d", saved["step"], self.steps)
+        return optimizer, int(saved["step"])
 
     def _refuse_broken(self, step: int, losses: dict[str, float], paths: RunPaths) -> None:
         for name, value in losses.items():
