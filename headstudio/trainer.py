@@ -55,6 +55,8 @@ class StepResult:
     losses: dict[str, float]
     info: dict[str, float]
     render: Render
+    control: torch.Tensor | None
+    cameras: Cameras
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,8 @@ class Trainer:
         shape_freeze_step: from this step on the head's shape no longer learns (paper, section 4.1).
         log_every_steps, checkpoint_every_steps: how often numbers and the whole state are written.
         picture_every_steps: how often a rendered view is logged; 0 is never.
+        snapshot_every_steps: how often the guidance's view of things is written (noisy, one-step and denoised
+            pictures, in `snapshots/`); 0 is never. It costs a dozen calls of the prior and changes nothing.
         loss_limit: a loss beyond this has exploded.
     """
 
@@ -88,13 +92,14 @@ class Trainer:
         shape_freeze_step: int,
         log_every_steps: int,
         picture_every_steps: int,
+        snapshot_every_steps: int,
         checkpoint_every_steps: int,
         loss_limit: float = 1e8,
     ) -> None:
         self.steps, self.shared_pose, self.shape_freeze_step = steps, shared_pose, shape_freeze_step
         self.background = None if background is None else torch.tensor([float(v) for v in background])
         self.log_every_steps, self.picture_every_steps = log_every_steps, picture_every_steps
-        self.checkpoint_every_steps = checkpoint_every_steps
+        self.snapshot_every_steps, self.checkpoint_every_steps = snapshot_every_steps, checkpoint_every_steps
         self.loss_limit = loss_limit
 
     def fit(
@@ -126,6 +131,8 @@ class Trainer:
                     logger.values(step, result.losses | result.info)
                 if self.picture_every_steps and step % self.picture_every_steps == 0:
                     logger.picture(step, "view", result.render.rgb[0])
+                if self.snapshot_every_steps and step % self.snapshot_every_steps == 0:
+                    _write_snapshot(step, parts, result, paths)
                 if (step + 1) % self.checkpoint_every_steps == 0 or step + 1 == self.steps or stop.requested:
                     save_checkpoint(paths.checkpoint, _state(parts, optimizer, step + 1, signature))
                     timer.save(paths.timing)
@@ -166,7 +173,9 @@ class Trainer:
             optimizer.step()
         with timer("densify"), torch.no_grad():
             parts.densify.step(parts.avatar, optimizer, render, step, parts.generator)
-        return StepResult(numbers, {**guided.info, "gaussians": float(parts.avatar.num_gaussians)}, render)
+        return StepResult(
+            numbers, {**guided.info, "gaussians": float(parts.avatar.num_gaussians)}, render, control, cameras
+        )
 
     def _background(self, count: int, generator: torch.Generator) -> torch.Tensor:
         """(B, 3): the one colour, or a random one per view."""
@@ -196,6 +205,20 @@ class Trainer:
         for name, parameter in avatar.named_parameters():
             if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all()):
                 raise UserError(_stopped(step, f"the gradient of {name} is not finite", paths))
+
+
+def _write_snapshot(step: int, parts: Parts, result: StepResult, paths: RunPaths) -> None:
+    """What the guidance saw in this step's pictures, with randomness of its own so that looking changes nothing."""
+    from headstudio.export.pictures import write_grid
+
+    own = torch.Generator().manual_seed(step)
+    rgb = result.render.rgb.detach()
+    seen = parts.guidance.snapshot(rgb, result.control, result.cameras, step, own)
+    rows = {"render": rgb, "noisy": seen.noisy, "one step": seen.one_step, "denoised": seen.denoised}
+    columns = [f"t = {int(t)}" for t in seen.timesteps]
+    paths.snapshots.mkdir(exist_ok=True)
+    path = paths.snapshots / f"step_{step:06d}.png"
+    write_grid([list(row.cpu()) for row in rows.values()], path, row_labels=list(rows), column_labels=columns)
 
 
 def _state(parts: Parts, optimizer: torch.optim.Optimizer, step: int, signature: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from headstudio.avatar.init import SuperResolution
 from headstudio.avatar.rigged import RiggedGaussians
 from headstudio.camera import CameraSampler
 from headstudio.errors import UserError
-from headstudio.guidance.distill import GuidanceResult
+from headstudio.guidance.distill import GuidanceResult, Snapshot
 from headstudio.head.model import HeadModel
 from headstudio.interrupt import Interrupted
 from headstudio.log import JsonlLogger
@@ -64,6 +64,10 @@ class PaintGreen:
         target = torch.tensor([0.1, 0.8, 0.2])[:, None, None] + noise
         loss = (rgb - target).square().sum()
         return GuidanceResult(self.at[step](loss) if step in self.at else loss, {"noise": float(noise.abs().mean())})
+
+    def snapshot(self, rgb: Tensor, control: Tensor, cameras: Cameras, step: int, generator: torch.Generator) -> Any:
+        noisy = (rgb + 0.3 * torch.randn(rgb.shape, generator=generator)).clamp(0, 1)
+        return Snapshot(noisy, noisy, noisy, torch.zeros(len(rgb), dtype=torch.int64))
 
 
 def make_parts(head: HeadModel, at: dict[int, Callable[[Tensor], Tensor]] | None = None) -> Parts:
@@ -114,6 +118,7 @@ def make_trainer(steps: int = 4, **changes: Any) -> Trainer:
         "shape_freeze_step": 3,
         "log_every_steps": 1,
         "picture_every_steps": 0,
+        "snapshot_every_steps": 0,
         "checkpoint_every_steps": 2,
     }
     return Trainer(steps=steps, **{**settings, **changes})
@@ -230,6 +235,17 @@ def test_the_shape_learns_until_its_step_and_not_after(tmp_path: Path, tiny_head
         shapes[steps] = parts.avatar.shape.detach().clone()
     assert not torch.equal(shapes[1], shapes[3])
     assert torch.equal(shapes[3], shapes[4])
+
+
+def test_looking_at_the_guidance_changes_nothing(tmp_path: Path, tiny_head: HeadModel) -> None:
+    plain, watched = make_parts(tiny_head), make_parts(tiny_head)
+    fit(make_trainer(), plain, tmp_path / "plain")
+    fit(make_trainer(snapshot_every_steps=2), watched, tmp_path / "watched")
+    assert same(watched.avatar.state_dict(), plain.avatar.state_dict())
+    assert [p.name for p in sorted((tmp_path / "watched" / "snapshots").iterdir())] == [
+        "step_000000.png",
+        "step_000002.png",
+    ]
 
 
 def test_it_learns(tmp_path: Path, tiny_head: HeadModel) -> None:
