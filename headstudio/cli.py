@@ -183,7 +183,9 @@ def _explain_argument(argument: str) -> str | None:
 def _nearest_key(key: str, keys: Sequence[str]) -> str:
     """The same name elsewhere, else a like name in the same group, else a like path."""
     parent, _, name = key.rpartition(".")
-    elsewhere = sorted((k for k in keys if k.rpartition(".")[2] == name), key=lambda k: (k.count("."), "scale" not in k))
+    elsewhere = sorted(
+        (k for k in keys if k.rpartition(".")[2] == name), key=lambda k: (k.count("."), "scale" not in k)
+    )
     siblings = {known.rpartition(".")[2]: known for known in keys if parent and known.rpartition(".")[0] == parent}
     alike = [siblings[close] for close in difflib.get_close_matches(name, siblings, n=1, cutoff=0.3)]
     found = elsewhere or alike or difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
