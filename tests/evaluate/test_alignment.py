@@ -1,0 +1,176 @@
+"""Alignment against avatars that are the synthetic world itself, so that the right answer is known."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from headstudio.evaluate.alignment import Alignment
+from headstudio.head.anny import load_anny
+from headstudio.head.model import HeadModel
+from headstudio.motion.evaluation import evaluation_poses
+from headstudio.synthetic.candidates import Candidates, measured
+from headstudio.synthetic.reading import parse
+from headstudio.synthetic.vocabulary import OPTIONS, Attributes
+from headstudio.synthetic.world import World
+from headstudio.types import Cameras, Pose
+
+CONF = Path(__file__).parents[2] / "conf" / "metrics" / "default.yaml"
+PROMPT = "a man with green skin, purple hair, red lips and blue eyes"
+
+
+@dataclass
+class PaintedAvatar:
+    """Stands for a finished avatar; `pose` hands the pose itself to the renderer below."""
+
+    head: HeadModel
+    shape: torch.Tensor
+
+    @property
+    def means(self) -> torch.Tensor:
+        return self.shape
+
+    def pose(self, pose: Pose) -> tuple[None, None, Pose]:
+        return None, None, pose
+
+
+class PaintingRenderer:
+    """Draws the world's picture of certain looks in place of Gaussians."""
+
+    device = "cpu"
+
+    def __init__(self, avatar: PaintedAvatar, looks: Attributes, **moved: Attributes) -> None:
+        self.avatar, self.looks, self.moved = avatar, looks, moved
+        self.world = World(avatar.head)
+
+    def __call__(self, pose: Pose, cameras: Cameras, background: torch.Tensor) -> Any:
+        looks = self.looks
+        for name, other in self.moved.items():
+            if torch.equal(pose.expression, evaluation_poses(self.avatar.head)[name].expression):
+                looks = other
+        picture = self.world.render(looks, self.avatar.shape, pose, cameras)
+        outside = (picture.labels == 0)[:, None]
+        assert float((picture.rgb - background[:, None, None]).abs().masked_select(outside).median()) < 1e-6
+        return picture
+
+
+@pytest.fixture(scope="module")
+def head() -> HeadModel:
+    return load_anny(num_shape=10)
+
+
+@pytest.fixture(scope="module")
+def world(head: HeadModel) -> World:
+    return World(head)
+
+
+@pytest.fixture(scope="module")
+def avatar(head: HeadModel) -> PaintedAvatar:
+    shape = torch.randn(10, generator=torch.Generator().manual_seed(2)) * 0.6
+    return PaintedAvatar(head, shape)
+
+
+@pytest.fixture(scope="module")
+def alignment() -> Alignment:
+    settings = OmegaConf.to_container(OmegaConf.load(CONF).alignment)
+    assert isinstance(settings, dict)
+    settings.pop("_target_")
+    settings |= {"rest_azimuths_deg": [-30, 180], "animation_azimuths_deg": [10]}
+    return Alignment(**settings)  # type: ignore[arg-type]
+
+
+def score(alignment: Alignment, avatar: PaintedAvatar, prompt: str, looks: Attributes, **moved: Attributes) -> dict:
+    return alignment(avatar, PaintingRenderer(avatar, looks, **moved), prompt, torch.Generator())
+
+
+def test_the_right_looks_score_one(alignment: Alignment, avatar: PaintedAvatar) -> None:
+    scores = score(alignment, avatar, PROMPT, parse(PROMPT).attributes)
+    names = ("skin", "hair_color", "lips", "eyes")
+    keys = {f"alignment_{kind}{name}" for kind in ("rest", "animation") for name in ("", *(f"/{n}" for n in names))}
+    assert scores == dict.fromkeys(keys, 1.0)
+
+
+def test_wrong_lips_are_the_only_mistake(alignment: Alignment, avatar: PaintedAvatar) -> None:
+    scores = score(alignment, avatar, PROMPT, replace(parse(PROMPT).attributes, lips="blue"))
+    assert {name for name, value in scores.items() if "/" in name and value < 1} == {
+        "alignment_rest/lips",
+        "alignment_animation/lips",
+    }
+    assert scores["alignment_rest"] == 0.75
+    assert scores["alignment_rest/lips"] == scores["alignment_animation/lips"] == 0.0
+
+
+def test_lips_that_lose_their_colour_when_the_mouth_opens(alignment: Alignment, avatar: PaintedAvatar) -> None:
+    right = parse(PROMPT).attributes
+    scores = score(alignment, avatar, PROMPT, right, mouth_open=replace(right, lips="natural"))
+    assert scores["alignment_rest"] == 1.0
+    assert scores["alignment_animation/lips"] == 0.75  # one of four poses
+    assert scores["alignment_animation"] == round(14 / 15, 4)  # four attributes at four poses, no eyes in the blink
+
+
+@pytest.mark.parametrize(
+    ("prompt", "names"),
+    [
+        ("Hulk", {"skin", "hair_color"}),
+        (
+            "a bald head with a long white beard and a red hat",
+            {"hair_style", "beard", "beard_color", "hat", "hat_color"},
+        ),
+        ("an old woman with a black mask and a crown", {"age", "paint", "hat"}),
+        ("a head with no beard", {"beard"}),
+    ],
+)
+def test_only_what_the_sentence_names_is_judged(prompt: str, names: set[str]) -> None:
+    assert set(measured(parse(prompt))) == names
+
+
+def test_a_prompt_without_attributes_is_noted(
+    alignment: Alignment, avatar: PaintedAvatar, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        assert score(alignment, avatar, "a portrait of a man", Attributes()) == {}
+    assert "names no attribute" in caplog.text
+
+
+def test_a_head_that_the_world_cannot_paint_is_noted(
+    alignment: Alignment, tiny_head: HeadModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        assert alignment(PaintedAvatar(tiny_head, torch.zeros(4)), None, PROMPT, torch.Generator()) == {}  # type: ignore
+    assert "can't paint this head" in caplog.text
+
+
+def test_the_avatars_shape_is_respected(world: World, alignment: Alignment) -> None:
+    """With its own shape the right option has no error at all; with another the lips lie elsewhere."""
+    pose, looks = world.head.neutral_pose(), parse(PROMPT).attributes
+    candidates = Candidates(world, noticeable=0.08, min_pixels=1)
+    strong = torch.zeros(10)
+    strong[0] = 3.0
+    pictures = world.render(looks, strong, pose, alignment.rest).rgb
+    own = candidates.judge(pictures, looks, ["lips"], strong, pose, alignment.rest)["lips"]
+    other = candidates.judge(pictures, looks, ["lips"], torch.zeros(10), pose, alignment.rest)["lips"]
+    assert own.errors["red"] == 0.0
+    assert other.errors["red"] > 1.0
+
+
+@pytest.mark.parametrize("name", ["skin", "hair_style", "hair_color", "beard", "lips", "eyes", "age", "paint", "hat"])
+def test_every_option_is_told_apart_under_blur_noise_and_dim_light(
+    world: World, alignment: Alignment, name: str
+) -> None:
+    looks = Attributes(hair_color="black", skin="tan")
+    candidates = Candidates(world, noticeable=0.08, min_pixels=1)
+    pose, shape, cameras = world.head.neutral_pose(), torch.zeros(10), alignment.rest
+    generator = torch.Generator().manual_seed(0)
+    for option in OPTIONS[name]:
+        wanted = replace(looks, **{name: option})
+        picture = world.render(wanted, shape, pose, cameras).rgb
+        soft = torch.nn.functional.avg_pool2d(picture, 3, stride=1, padding=1, count_include_pad=False)
+        dim = (0.95 * soft + 0.03 * torch.randn(soft.shape, generator=generator)).clamp(0, 1)
+        verdict = candidates.judge(dim, wanted, [name], shape, pose, cameras)[name]
+        assert verdict.nearest == option
