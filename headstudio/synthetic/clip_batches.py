@@ -105,9 +105,7 @@ class ClipBatches:
         return caption(look, rng, mention_default=float(rng.uniform(*self.training.mention_default_range)))
 
 
-def augmented(
-    pictures: Float[Tensor, "B 3 H W"], settings: Any, rng: np.random.Generator
-) -> Float[Tensor, "B 3 H W"]:
+def augmented(pictures: Float[Tensor, "B 3 H W"], settings: Any, rng: np.random.Generator) -> Float[Tensor, "B 3 H W"]:
     """Mirrored, zoomed, shifted, blurred, tinted and noisy versions; what comes in from outside is grey (0.5)."""
     count, _, height, width = pictures.shape
 

@@ -89,12 +89,7 @@ class ClipTraining:
             {"params": [p for p in self.parameters if p.ndim > 1]},
             {"params": [p for p in self.parameters if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        self.optimizer = torch.optim.AdamW(
-            groups, lr=t.learning_rate, weight_decay=t.weight_decay, betas=(0.9, 0.98)
-        )
-        self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, t.learning_rate, total_steps=t.steps, pct_start=0.1, cycle_momentum=False
-        )
+        self.optimizer = torch.optim.AdamW(groups, lr=t.learning_rate, weight_decay=t.weight_decay, betas=(0.9, 0.98))
         self.mean = torch.tensor(tuple(settings.preprocess.mean))[None, :, None, None]
         self.std = torch.tensor(tuple(settings.preprocess.std))[None, :, None, None]
         self.step, self.seconds = 0, 0.0
@@ -112,6 +107,16 @@ class ClipTraining:
         ).input_ids
         return self.model.encode_text(ids).float()  # type: ignore[no-any-return]
 
+    def rate(self) -> float:
+        """The learning rate of the next step: up along a cosine, flat, and down along a cosine to zero at the end."""
+        t = self.settings.training
+
+        def eased(part: float) -> float:
+            return (1 - math.cos(math.pi * min(1.0, part))) / 2
+
+        up = 0.04 + 0.96 * eased(self.step / t.warmup_steps)
+        return float(t.learning_rate * up * eased((t.steps - self.step) / t.decay_steps))
+
     def update(self, batch: ClipBatch) -> dict[str, float]:
         """One optimiser step; returns the two losses."""
         self.model.train()
@@ -125,8 +130,9 @@ class ClipTraining:
         self.optimizer.zero_grad(set_to_none=True)
         (contrastive + self.settings.training.naming * naming).backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate()
         self.optimizer.step()
-        self.scheduler.step()
         self.step += 1
         return {"contrastive": float(contrastive.detach()), "naming": float(naming.detach())}
 
@@ -149,14 +155,14 @@ class ClipTraining:
 
     def save(self, path: Path) -> None:
         """Write the whole state in one move."""
-        state = {name: getattr(self, name).state_dict() for name in ("model", "naming", "optimizer", "scheduler")}
+        state = {name: getattr(self, name).state_dict() for name in ("model", "naming", "optimizer")}
         torch.save({**state, "step": self.step, "seconds": self.seconds}, path.with_suffix(".partial"))
         path.with_suffix(".partial").replace(path)
 
     def load(self, path: Path) -> None:
         """Go on where `save` stopped."""
         state = torch.load(path, weights_only=True)
-        for name in ("model", "naming", "optimizer", "scheduler"):
+        for name in ("model", "naming", "optimizer"):
             getattr(self, name).load_state_dict(state[name])
         self.step, self.seconds = state["step"], state["seconds"]
 
