@@ -31,17 +31,18 @@ class Alignment:
 
     Protocol: the sentence is read (`synthetic.reading.parse`); for each attribute that it names, the world paints
     the head once per option with the other attributes as the sentence has them, with the avatar's own shape, at the
-    same pose and from the same cameras. On the pixels where the options differ, summed over the views of a pose, the
-    avatar's pictures are compared with each; the attribute is right when the named option is the nearest. So lips
-    are judged on lips and a hairstyle wherever any hairstyle would be. Attributes that a pose hides (eyes in a
-    blink) are left out there. Gender shows in the shape only and is not measured.
+    same pose and from the same cameras. The attribute is right when the avatar's pictures are nearer to the named
+    option than to any other, each pair compared on the pixels where those two differ, summed over the views of a
+    pose (`synthetic.candidates`). So lips are judged on lips, and long hair against short where long hair would hang.
+    Attributes that a pose hides (eyes in a blink) are left out there. Gender shows in the shape only and is not
+    measured.
 
     Args:
         width, height: of the pictures, pixels.
         distance, fovy_deg, elevation_deg, target: of the cameras; the framing that the prior has seen.
         rest_azimuths_deg, animation_azimuths_deg: the views at rest, and of each of the other evaluation poses.
         background: RGB in [0, 1] behind the avatar and the world, a colour that nothing in the world has.
-        noticeable, min_pixels: as in `synthetic.candidates.Candidates`.
+        noticeable, min_pixels, soften_px: as in `synthetic.candidates.Candidates`.
     """
 
     def __init__(
@@ -58,13 +59,18 @@ class Alignment:
         background: Sequence[float],
         noticeable: float,
         min_pixels: int,
+        soften_px: int,
     ) -> None:
         def views(azimuths_deg: Sequence[float]) -> Cameras:
             return cameras_from_orbit(list(azimuths_deg), elevation_deg, distance, fovy_deg, width, height, target)
 
         self.rest, self.animation = views(rest_azimuths_deg), views(animation_azimuths_deg)
         self.background = (float(background[0]), float(background[1]), float(background[2]))
-        self.noticeable, self.min_pixels = noticeable, min_pixels
+        self.comparison: dict[str, Any] = {
+            "noticeable": noticeable,
+            "min_pixels": min_pixels,
+            "soften_px": soften_px,
+        }
 
     def __call__(self, avatar: Any, renderer: Renderer, prompt: str, generator: torch.Generator) -> dict[str, float]:
         """{"alignment_rest": ..., "alignment_rest/lips": ..., "alignment_animation": ..., ...}.
@@ -73,6 +79,8 @@ class Alignment:
         of attribute and pose; the entries with a name are the same for one attribute. Empty, with a note in the log,
         where the sentence names nothing that can be measured or the head is not one that the world can paint.
         """
+        from headstudio.synthetic.world import World
+
         reading = parse(prompt)
         names = measured(reading)
         if not names:
@@ -82,7 +90,7 @@ class Alignment:
             log.info("Alignment is not measured: the synthetic world can't paint this head.")
             return {}
         head, shape = _on_cpu(avatar)
-        candidates = self._candidates(head)
+        candidates = Candidates(World(head, background=self.background), **self.comparison)
         verdicts: dict[str, list[dict[str, Verdict]]] = {"rest": [], "animation": []}
         for name, pose in evaluation_poses(head).items():
             kind, cameras = ("rest", self.rest) if name == "rest" else ("animation", self.animation)
@@ -92,12 +100,6 @@ class Alignment:
         for kind, poses in verdicts.items():
             scores |= _shares(f"alignment_{kind}", names, poses)
         return scores
-
-    def _candidates(self, head: HeadModel) -> Candidates:
-        from headstudio.synthetic.world import World
-
-        world = World(head, background=self.background)
-        return Candidates(world, noticeable=self.noticeable, min_pixels=self.min_pixels)
 
     @torch.no_grad()
     def _photograph(self, avatar: Any, renderer: Renderer, pose: Pose, cameras: Cameras) -> Float[Tensor, "B 3 H W"]:

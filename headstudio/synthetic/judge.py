@@ -130,7 +130,8 @@ class Judge:
     """Compares pictures with the scenes that they should show."""
 
     def __init__(self, sampler: WorldSampler, settings: Any) -> None:
-        self.candidates = Candidates(sampler.world, noticeable=settings.noticeable, min_pixels=settings.min_pixels)
+        comparison = {key: settings[key] for key in ("noticeable", "min_pixels", "soften_px")}
+        self.candidates = Candidates(sampler.world, **comparison)
         self.background = sampler.world.background
         self.settings = settings
 

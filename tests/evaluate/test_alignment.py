@@ -11,6 +11,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from headstudio.camera import cameras_from_orbit
 from headstudio.evaluate.alignment import Alignment
 from headstudio.head.anny import load_anny
 from headstudio.head.model import HeadModel
@@ -147,16 +148,19 @@ def test_a_head_that_the_world_cannot_paint_is_noted(
 
 
 def test_the_avatars_shape_is_respected(world: World, alignment: Alignment) -> None:
-    """With its own shape the right option has no error at all; with another the lips lie elsewhere."""
+    """With its own shape the right option has no error, so red wins by all of the difference; elsewhere by less."""
     pose, looks = world.head.neutral_pose(), parse(PROMPT).attributes
-    candidates = Candidates(world, noticeable=0.08, min_pixels=1)
+    candidates = Candidates(world, noticeable=0.08, min_pixels=1, soften_px=3)
     strong = torch.zeros(10)
     strong[0] = 3.0
     pictures = world.render(looks, strong, pose, alignment.rest).rgb
     own = candidates.judge(pictures, looks, ["lips"], strong, pose, alignment.rest)["lips"]
     other = candidates.judge(pictures, looks, ["lips"], torch.zeros(10), pose, alignment.rest)["lips"]
-    assert own.errors["red"] == 0.0
-    assert other.errors["red"] > 1.0
+    blue = world.render(replace(looks, lips="blue"), strong, pose, alignment.rest).rgb
+    soft = torch.nn.functional.avg_pool2d(torch.cat([pictures, blue]), 3, 1, 1, count_include_pad=False)
+    whole = (soft[:2] - soft[2:]).abs().sum(1)[(soft[:2] - soft[2:]).abs().amax(1) > 0.08].sum()
+    assert own.margins["blue"] == pytest.approx(float(whole))
+    assert other.margins["blue"] < 0.9 * own.margins["blue"]
 
 
 @pytest.mark.parametrize("name", ["skin", "hair_style", "hair_color", "beard", "lips", "eyes", "age", "paint", "hat"])
@@ -164,7 +168,7 @@ def test_every_option_is_told_apart_under_blur_noise_and_dim_light(
     world: World, alignment: Alignment, name: str
 ) -> None:
     looks = Attributes(hair_color="black", skin="tan")
-    candidates = Candidates(world, noticeable=0.08, min_pixels=1)
+    candidates = Candidates(world, noticeable=0.08, min_pixels=1, soften_px=3)
     pose, shape, cameras = world.head.neutral_pose(), torch.zeros(10), alignment.rest
     generator = torch.Generator().manual_seed(0)
     for option in OPTIONS[name]:
@@ -174,3 +178,14 @@ def test_every_option_is_told_apart_under_blur_noise_and_dim_light(
         dim = (0.95 * soft + 0.03 * torch.randn(soft.shape, generator=generator)).clamp(0, 1)
         verdict = candidates.judge(dim, wanted, [name], shape, pose, cameras)[name]
         assert verdict.nearest == option
+
+
+def test_what_the_views_cannot_show_is_not_judged(world: World) -> None:
+    behind = cameras_from_orbit(180.0, 0.0, 1.75, 54.0, 128, 128, (0.0, 0.12, 0.0))
+    candidates = Candidates(world, noticeable=0.08, min_pixels=20, soften_px=3)
+    looks, pose, shape = Attributes(beard="goatee"), world.head.neutral_pose(), torch.zeros(10)
+    picture = world.render(looks, shape, pose, behind).rgb
+    verdicts = candidates.judge(picture, looks, ["lips", "eyes", "age", "beard", "hair_style"], shape, pose, behind)
+    assert set(verdicts) == {"beard", "hair_style"}
+    assert "none" not in verdicts["beard"].margins  # a goatee can't be told from no beard, a long beard can
+    assert len(verdicts["hair_style"].margins) == len(OPTIONS["hair_style"]) - 1
