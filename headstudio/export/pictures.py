@@ -75,7 +75,10 @@ def write_grid(
             raise ValueError(f"{len(labels)} labels for {count} rows or columns: {list(labels)}")
     height, width, _ = sizes.pop()
     font = ImageFont.load_default(size=max(11, min(20, width // 10)))
-    left = gap + max((math.ceil(max(font.getlength(line) for line in label.split("\n"))) + 2 * gap for label in row_labels), default=0)
+    left = gap + max(
+        (math.ceil(max(font.getlength(line) for line in label.split("\n"))) + 2 * gap for label in row_labels),
+        default=0,
+    )
     ascent, descent = _line_height(font)
     top = gap + (math.ceil(ascent + descent) + gap if column_labels else 0)
     sheet = Image.new("RGB", (left + columns * (width + gap), top + len(tiles) * (height + gap)), _PAPER)

@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 NEAR = 1e-2  # world units; triangles that reach closer to the camera are dropped
 
 
-def rasterise_mesh(
-    vertices: Float[Tensor, "P V 3"], faces: Int[Tensor, "F 3"], cameras: Cameras
-) -> MeshRaster:
+def rasterise_mesh(vertices: Float[Tensor, "P V 3"], faces: Int[Tensor, "F 3"], cameras: Cameras) -> MeshRaster:
     """Rasterise a triangle mesh into every camera.
 
     Args:

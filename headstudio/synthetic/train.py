@@ -4,11 +4,14 @@
     python -m headstudio.synthetic.train training/world training/prior [key=value ...]
 
 The same command again goes on from the last checkpoint. The result, `training/prior/export`, is a diffusers folder.
+With `start_from=FOLDER` a finished prior (the shipped one: headstudio/assets/prior_tiny) trains on, where no checkpoint
+is left: its codec and its words stay, its networks start from its weights.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -34,6 +37,12 @@ def prepare(world: Path, folder: Path, settings: Any) -> tuple[Any, Any, Any]:
     from headstudio.guidance.linear_codec import LinearCodec
     from headstudio.synthetic import text
 
+    if settings.start_from and not (folder / "vae").is_dir():
+        source = Path(settings.start_from)
+        for name in ("tokenizer", "text_encoder", "vae"):
+            shutil.copytree(source / name, folder / name)
+        record = json.loads((source / "training.json").read_text())
+        (folder / "text.json").write_text(json.dumps({k: v for k, v in record.items() if k.startswith("text_")}))
     if not (folder / "vae").is_dir():
         pictures = read_blocks(world)[0].pictures[: settings.codec.pictures]
         codec = LinearCodec.fit(
@@ -166,6 +175,15 @@ class Training:
         torch.save(state, path.with_suffix(".partial"))
         path.with_suffix(".partial").replace(path)
 
+    def load_weights(self, folder: Path) -> None:
+        """Start from the networks of a finished prior instead of random ones."""
+        from diffusers import ControlNetModel, UNet2DConditionModel
+
+        for name, kind in (("unet", UNet2DConditionModel), ("controlnet", ControlNetModel)):
+            weights = kind.from_pretrained(folder, subfolder=name, torch_dtype=torch.float32).state_dict()
+            self.models[name].load_state_dict(weights)
+        self.average = {name: value.clone() for name, value in self.models.state_dict().items()}
+
     def load(self, path: Path, generator: torch.Generator) -> None:
         state = torch.load(path, weights_only=True)
         self.models.load_state_dict(state["models"])
@@ -222,6 +240,8 @@ def fit(training: Training, batches: Batches, folder: Path, tokenizer: Any, sett
     if checkpoint.exists():
         training.load(checkpoint, generator)
         report(f"going on from step {training.step}")
+    elif settings.start_from:
+        training.load_weights(Path(settings.start_from))
     errors: list[float] = []
     while training.step < d.steps:
         start = time.monotonic()
@@ -233,6 +253,7 @@ def fit(training: Training, batches: Batches, folder: Path, tokenizer: Any, sett
             training.save(checkpoint, generator)
             record = {
                 "settings": settings,
+                "started_from": settings.start_from,
                 "steps": training.step,
                 "pictures_seen": training.step * d.batch_size,
                 "pictures": len(batches),
