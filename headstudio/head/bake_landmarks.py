@@ -24,7 +24,10 @@ def landmarks(vertices: Array, faces: Array, face_region: Array) -> dict[str, Ar
         lines.append((f"{name}_eye", eyelid_line(vertices, faces, face_region, side), True))
         lines += brow_lines(side, name)
         lines.append((f"{name}_pupil", pupil(vertices, faces, face_region, side), False))
-    face_ids, weights, names, first, last, closed = [], [], [], [], [], []
+    face_ids: list[int] = []
+    weights: list[Array] = []
+    names: list[str] = []
+    first, last, closed = [], [], []
     for name, points, is_closed in lines:
         cast = points.shape[1] == 2
         ids, bary = cast_from_front(points, vertices, faces, face_region) if cast else nearest(points, vertices, faces)
@@ -117,11 +120,11 @@ def nearest(points: Array, vertices: Array, faces: Array) -> tuple[Array, Array]
     ids, weights = [], []
     centres = vertices[faces].mean(1)
     for point in points:
-        best = (np.inf, 0, np.zeros(3))
+        best: tuple[float, int, Array] = (np.inf, 0, np.zeros(3))
         for face in np.argsort(np.linalg.norm(centres - point, axis=1), kind="stable")[:40]:
             corners = vertices[faces[face]]
             bary = clamped_barycentric(point, corners)
-            distance = np.linalg.norm(bary @ corners - point)
+            distance = float(np.linalg.norm(bary @ corners - point))
             if distance < best[0] - 1e-12:
                 best = (distance, int(face), bary)
         ids.append(best[1])
@@ -130,7 +133,7 @@ def nearest(points: Array, vertices: Array, faces: Array) -> tuple[Array, Array]
 
 
 def clamped_barycentric(point: Array, corners: Array) -> Array:
-    """Barycentric weights of the projection of `point` to a triangle's plane, clamped to the triangle and summing to one."""
+    """Barycentric weights of a point's projection to a triangle, clamped to the triangle, summing to one."""
     edges = np.stack([corners[1] - corners[0], corners[2] - corners[0]], -1)
     v, w = np.linalg.lstsq(edges, point - corners[0], rcond=None)[0]
     bary = np.clip([1 - v - w, v, w], 0, 1)
