@@ -70,7 +70,7 @@ class Candidates:
     """
 
     def __init__(
-        self, world: World, *, noticeable: float, min_pixels: int, soften_px: int, visible: float = 0.01
+        self, world: World, *, noticeable: float, min_pixels: int, soften_px: int, visible: float = 0.02
     ) -> None:
         self.world = world
         self.noticeable, self.min_pixels, self.visible = noticeable, min_pixels, visible
