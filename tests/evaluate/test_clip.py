@@ -138,14 +138,15 @@ def test_right_head_comes_first_and_cosines_are_cosines(metric: ClipScore, world
 
 
 def test_order_of_views_and_size_of_pictures_do_not_matter(metric: ClipScore) -> None:
-    pictures = torch.rand(6, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    coarse = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    pictures = torch.nn.functional.interpolate(coarse, size=(128, 128), mode="bilinear")
     front = torch.tensor([True, False, False, True, False, False])
     order = torch.tensor([3, 5, 0, 4, 1, 2])
     plain, mixed = metric.judge(pictures, front, SENTENCE), metric.judge(pictures[order], front[order], SENTENCE)
     assert plain == pytest.approx(mixed, abs=1e-5)
-    larger = pictures.repeat_interleave(2, -1).repeat_interleave(2, -2)
+    larger = torch.nn.functional.interpolate(coarse, size=(256, 256), mode="bilinear")
     same = metric.encode_pictures(larger)
-    assert torch.nn.functional.cosine_similarity(same, metric.encode_pictures(pictures)).min() > 0.9
+    assert torch.nn.functional.cosine_similarity(same, metric.encode_pictures(pictures)).min() > 0.98
 
 
 def test_embeddings_have_unit_length(metric: ClipScore) -> None:
