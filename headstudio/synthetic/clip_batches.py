@@ -32,17 +32,18 @@ class ClipBatch:
 
 @dataclass(frozen=True)
 class ClipPictures:
-    """Pictures (n, H, W, 3) uint8 with attribute codes and character numbers (-1: none)."""
+    """Pictures (n, H, W, 3) uint8 with attribute codes, character numbers (-1: none) and camera angles."""
 
     pictures: NDArray[Any]
     attributes: NDArray[Any]
     characters: NDArray[Any]
+    angles_deg: NDArray[Any]  # (n, 2): azimuth, elevation
 
     def __len__(self) -> int:
         return len(self.pictures)
 
-    def __getitem__(self, part: slice) -> ClipPictures:
-        return ClipPictures(self.pictures[part], self.attributes[part], self.characters[part])
+    def __getitem__(self, part: slice | NDArray[Any]) -> ClipPictures:
+        return ClipPictures(*(getattr(self, field.name)[part] for field in fields(self)))
 
 
 def read_pictures(folder: Path, blocks: int) -> ClipPictures:
@@ -63,15 +64,19 @@ def read_pictures(folder: Path, blocks: int) -> ClipPictures:
     return ClipPictures(**{name: np.concatenate(column) for name, column in columns.items()})
 
 
-def altered(attributes: Attributes, rng: np.random.Generator) -> Attributes:
-    """The same looks but for one attribute."""
-    names = list(OPTIONS)
+def altered(attributes: Attributes, rng: np.random.Generator, names: tuple[str, ...] = tuple(OPTIONS)) -> Attributes:
+    """The same looks but for one attribute of `names`, which must hold one that can be seen."""
     while True:
         name = names[rng.integers(len(names))]
         options = OPTIONS[name]
         other = consistent(replace(attributes, **{name: options[rng.integers(len(options))]}))
         if other != attributes:
             return other
+
+
+def is_visible(attributes: Attributes, name: str) -> bool:
+    """Whether another value of this attribute would be other looks."""
+    return any(consistent(replace(attributes, **{name: option})) != attributes for option in OPTIONS[name])
 
 
 class ClipBatches:

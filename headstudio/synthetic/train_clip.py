@@ -20,7 +20,9 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy, normalize
 
-from headstudio.synthetic.clip_batches import ClipBatch, ClipBatches, ClipPictures, read_pictures
+from headstudio.synthetic.captions import caption
+from headstudio.synthetic.clip_batches import ClipBatch, ClipBatches, ClipPictures, altered, is_visible, read_pictures
+from headstudio.synthetic.dataset import decode_attributes
 from headstudio.synthetic.settings import load_settings
 from headstudio.synthetic.vocabulary import OPTIONS
 
@@ -153,6 +155,23 @@ class ClipTraining:
             right.append(scores.masked_fill(same, -math.inf).argmax(1) == torch.arange(GROUP))
         return float(torch.cat(right).float().mean())
 
+    @torch.no_grad()
+    def told_apart(self, data: ClipPictures) -> dict[str, float]:
+        """Per attribute, the share of front views that prefer their sentence to one with it altered (chance: 0.5)."""
+        self.model.eval()
+        data = data[np.abs(data.angles_deg[:, 0]) <= 45]
+        images = normalize(self.images(torch.from_numpy(data.pictures).permute(0, 3, 1, 2) / 255.0), dim=-1)
+        rng = np.random.default_rng([self.settings.seed, 5])
+        looks = [decode_attributes(codes) for codes in data.attributes]
+        right = normalize(self.texts([caption(look, rng) for look in looks]), dim=-1)
+        shares = {}
+        for name in OPTIONS:
+            rows = [row for row, look in enumerate(looks) if is_visible(look, name)]
+            wrong = self.texts([caption(altered(looks[row], rng, (name,)), rng) for row in rows])
+            better = (images[rows] * right[rows]).sum(1) > (images[rows] * normalize(wrong, dim=-1)).sum(1)
+            shares[name] = round(float(better.float().mean()), 3)
+        return shares
+
     def save(self, path: Path) -> None:
         """Write the whole state in one move."""
         state = {name: getattr(self, name).state_dict() for name in ("model", "naming", "optimizer")}
@@ -222,9 +241,11 @@ def main(arguments: list[str]) -> None:
                 "losses": recent,
                 "retrieval_first_of_64": round(training.retrieval(held_back), 4),
                 "retrieval_pictures": len(held_back),
+                "told_apart_from_the_front": training.told_apart(held_back),
                 "settings": OmegaConf.to_container(settings),
             }
             report(f"right sentence first among {GROUP}: {record['retrieval_first_of_64']}")
+            report(f"told apart: {record['told_apart_from_the_front']}")
             export(training, folder / "export", record)
 
 

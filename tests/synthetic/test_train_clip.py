@@ -17,7 +17,7 @@ from headstudio.synthetic.reading import parse
 from headstudio.synthetic.samples import random_attributes
 from headstudio.synthetic.settings import load_settings
 from headstudio.synthetic.train_clip import contrastive_loss, main
-from headstudio.synthetic.vocabulary import SKINS, Attributes, fields
+from headstudio.synthetic.vocabulary import OPTIONS, SKINS, Attributes, fields
 
 SMALL = ["blocks=1", "validation=64", "training.batch_size=8", "training.checkpoint_every_steps=2"]
 
@@ -31,7 +31,7 @@ def plain_heads() -> ClipPictures:
     disc = (x**2 + y**2 < 0.4)[..., None]
     pictures = np.stack([np.where(disc, np.array(SKINS[look.skin]) * 255, 128).astype(np.uint8) for look in looks])
     codes = np.array([encode_attributes(look) for look in looks], np.uint8)
-    return ClipPictures(pictures, codes, np.full(len(looks), -1, np.int8))
+    return ClipPictures(pictures, codes, np.full(len(looks), -1, np.int8), np.zeros((len(looks), 2), np.float32))
 
 
 def test_altered_looks_differ_in_one_visible_thing() -> None:
@@ -96,6 +96,7 @@ def test_short_training_resumes_and_exports(plain_heads: ClipPictures, tmp_path:
         pictures=plain_heads.pictures,
         attributes=plain_heads.attributes,
         characters=plain_heads.characters,
+        angles_deg=plain_heads.angles_deg,
     )
     main([str(tmp_path), str(tmp_path / "whole"), *SMALL, "training.steps=4"])
     whole = load_file(tmp_path / "whole" / "export" / "open_clip_model.safetensors")
@@ -111,6 +112,7 @@ def test_short_training_resumes_and_exports(plain_heads: ClipPictures, tmp_path:
     record = json.loads((tmp_path / "whole" / "export" / "training.json").read_text(encoding="utf-8"))
     assert record["steps"] == 4
     assert 0.0 <= record["retrieval_first_of_64"] <= 1.0
+    assert set(record["told_apart_from_the_front"]) == set(OPTIONS)
 
 
 def _stop_after(steps: int, run: Any) -> None:
