@@ -159,6 +159,21 @@ def test_a_folder_gives_back_the_same_prior(build: Builder, vae: str, tmp_path: 
     assert torch.equal(loaded.encode_images(pictures()), ours.encode_images(pictures()))
 
 
+def test_a_word_level_tokenizer_survives_its_folder(components: dict[str, Any], tmp_path: Path) -> None:
+    """Ours loads it, and so does diffusers from what `model_index.json` says."""
+    from diffusers import StableDiffusionControlNetPipeline
+
+    from headstudio.synthetic.text import build_encoder, build_tokenizer
+
+    tokenizer = build_tokenizer(TOKENS)
+    encoder = build_encoder(tokenizer, width=16, layers=1, heads=2)
+    save_components(tmp_path, **{**components, "tokenizer": tokenizer, "text_encoder": encoder})
+    expected = tokenizer(PROMPTS).input_ids
+    assert load(tmp_path).tokenizer(PROMPTS).input_ids == expected
+    pipe = StableDiffusionControlNetPipeline.from_pretrained(tmp_path, vae=components["vae"])
+    assert pipe.tokenizer(PROMPTS).input_ids == expected
+
+
 def test_bfloat16_stays_close_and_repeats_itself(components: dict[str, Any], tmp_path: Path) -> None:
     save_components(tmp_path, **components)
     exact, quick = load(tmp_path), load(tmp_path, dtype="bfloat16")

@@ -1,0 +1,105 @@
+"""Training the tiny prior in miniature: it resumes exactly, and what it exports is a prior."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from headstudio.guidance.prior import load_prior
+from headstudio.synthetic import dataset, judge, train
+from headstudio.synthetic.batches import Batches, spoilt
+from headstudio.synthetic.dataset import write_block
+from headstudio.synthetic.settings import load_settings
+from headstudio.synthetic.text import build_tokenizer, tokens
+
+TINY = [
+    "codec.pictures=8",
+    "text.steps=2",
+    "text.batch_size=4",
+    "text.width=64",  # the ControlNet pools texts with heads of 64
+    "text.layers=1",
+    "text.heads=2",
+    "unet.block_out_channels=[16,32]",
+    "diffusion.batch_size=2",
+    "diffusion.warmup_steps=1",
+    "diffusion.decay_steps=1",
+    "diffusion.checkpoint_every_steps=1",
+]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, sampler: Any) -> Path:
+    """A world of one block of eight pictures."""
+    folder = tmp_path_factory.mktemp("world")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dataset, "BLOCK", 8)
+        write_block(sampler, folder, 0)
+    return folder
+
+
+@pytest.mark.slow
+def test_training_resumes_exactly_and_exports_a_prior(world: Path, tmp_path: Path, sampler: Any) -> None:
+    resumed, whole = tmp_path / "resumed", tmp_path / "whole"
+    train.main([str(world), str(resumed), *TINY, "diffusion.steps=1"])
+    shutil.copytree(resumed, whole, ignore=shutil.ignore_patterns("checkpoint.pt", "export"))
+    train.main([str(world), str(resumed), *TINY, "diffusion.steps=2"])
+    train.main([str(world), str(whole), *TINY, "diffusion.steps=2"])
+    ours, theirs = (torch.load(folder / "checkpoint.pt", weights_only=True) for folder in (resumed, whole))
+    assert ours["step"] == theirs["step"] == 2
+    for part in ("models", "average"):
+        assert all(torch.equal(value, theirs[part][name]) for name, value in ours[part].items())
+
+    export = whole / "export"
+    assert json.loads((export / "training.json").read_text())["steps"] == 2
+    prior = load_prior(
+        path=str(export), controlnet_path=None, controlnet_subfolder=None, dtype="float32", vae_dtype="float32"
+    )
+    assert prior.picture_size == 128
+    assert prior.controlnet is not None
+    assert {"green", "hulk", "mohawk"} <= (prior.vocabulary or set())
+    stored = {name.removeprefix("unet."): value for name, value in theirs["average"].items() if "unet." in name}
+    assert all(torch.equal(value, stored[name].half().float()) for name, value in prior.unet.state_dict().items())
+
+    arguments = [str(export), "count=2", "steps=1", "batch_size=2", "--out", str(tmp_path / "judged")]
+    judge.main(arguments)
+    record = json.loads((tmp_path / "judged" / "judge.json").read_text())
+    assert record["prior_steps"] == 2
+    assert 0.0 <= record["samples"]["attributes_right"]["share"] <= 1.0
+    assert record["world_through_codec"]["overlap"]["pictures"] <= 2
+    assert (tmp_path / "judged" / "judge.png").is_file()
+
+
+def test_a_step_has_the_same_batch_every_time(world: Path) -> None:
+    settings = load_settings("train", []).diffusion
+    tokenizer = build_tokenizer(40)
+    one, two = (Batches(world, tokenizer, settings, seed=0) for _ in range(2))
+    assert len(one) == 8
+    first, second, other = one(7), two(7), one(8)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not torch.equal(first["pictures"], other["pictures"])
+    assert first["pictures"].shape == (settings.batch_size, 3, 128, 128)
+    assert -1.0 <= float(first["pictures"].min()) < 0.0 < float(first["pictures"].max()) <= 1.0
+    assert 0.0 <= float(first["controls"].min()) <= float(first["controls"].max()) <= 1.0
+
+
+def test_the_tokenizer_has_one_token_a_word() -> None:
+    tokenizer = build_tokenizer(12)
+    rows = tokens(tokenizer, ["A head, with GREEN skin!", "an xylophone"])
+    words = tokenizer.convert_ids_to_tokens(rows[0].tolist())
+    assert words == ["<start>", "a", "head", "with", "green", "skin", "<end>", *["<pad>"] * 5]
+    assert tokenizer.convert_ids_to_tokens(rows[1].tolist())[:4] == ["<start>", "an", "<unk>", "<end>"]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_spoilt_pictures_stay_pictures(seed: int) -> None:
+    picture = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    worse = spoilt(picture, np.random.default_rng(seed))
+    assert worse.shape == picture.shape
+    assert float(worse.abs().max()) <= 1.0
+    assert float((worse - picture).abs().mean()) > 0.05
