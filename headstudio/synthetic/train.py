@@ -109,7 +109,7 @@ class Training:
         self.average = {name: value.clone() for name, value in self.models.state_dict().items()}
         self.optimizer = torch.optim.AdamW(self.models.parameters(), lr=1.0, weight_decay=0.01, betas=(0.9, 0.99))
         self.scheduler = build_scheduler()
-        self.step, self.loss, self.seconds = 0, float("nan"), 0.0
+        self.step, self.pictures_seen, self.seconds = 0, 0, 0.0
 
     def rate(self) -> float:
         """Warm-up, plateau, linear fall to zero at the end."""
@@ -138,6 +138,7 @@ class Training:
         self.optimizer.step()
         self._follow()
         self.step += 1
+        self.pictures_seen += len(clean)
         return float(error.mean().detach())
 
     def predict(self, noisy: torch.Tensor, t: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -170,6 +171,7 @@ class Training:
             "optimizer": self.optimizer.state_dict(),
             "generator": generator.get_state(),
             "step": self.step,
+            "pictures_seen": self.pictures_seen,
             "seconds": self.seconds,
         }
         torch.save(state, path.with_suffix(".partial"))
@@ -190,7 +192,7 @@ class Training:
         self.average = state["average"]
         self.optimizer.load_state_dict(state["optimizer"])
         generator.set_state(state["generator"])
-        self.step, self.seconds = state["step"], state["seconds"]
+        self.step, self.pictures_seen, self.seconds = state["step"], state["pictures_seen"], state["seconds"]
 
 
 def export(training: Training, folder: Path, tokenizer: Any, record: dict[str, Any]) -> Path:
@@ -255,7 +257,7 @@ def fit(training: Training, batches: Batches, folder: Path, tokenizer: Any, sett
                 "settings": settings,
                 "started_from": settings.start_from,
                 "steps": training.step,
-                "pictures_seen": training.step * d.batch_size,
+                "pictures_seen": training.pictures_seen,
                 "pictures": len(batches),
                 "hours": round(training.seconds / 3600, 3),
                 "error": float(np.mean(errors[-200:])),
