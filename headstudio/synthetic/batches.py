@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from torch.nn.functional import avg_pool2d, interpolate
 
+from headstudio.errors import UserError
 from headstudio.synthetic.captions import caption, character_caption
-from headstudio.synthetic.dataset import Block, decode_attributes, read_blocks
+from headstudio.synthetic.dataset import Block, block_path, decode_attributes, read_block
+from headstudio.synthetic.learner import Worker
 from headstudio.synthetic.text import degraded_caption, tokens
 from headstudio.synthetic.vocabulary import CHARACTERS
 
@@ -39,33 +41,47 @@ def spoilt(picture: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 
 
 class Batches:
-    """Batches by step number: the same step gives the same batch while the same blocks are on disk.
+    """One worker's rows of each batch, by step number: the same step gives the same rows for the same blocks on disk.
+
+    Worker r of n draws its rows from the blocks r, r + n, r + 2 n, ..., so that all workers together hold them once.
 
     Args:
         world: folder of blocks; blocks that appear later are picked up.
         settings: the `diffusion` part of `train.yaml`.
     """
 
-    def __init__(self, world: Path, tokenizer: Any, settings: Any, *, seed: int, look_every: int = 50) -> None:
-        self.world, self.tokenizer, self.settings, self.seed = world, tokenizer, settings, seed
+    def __init__(
+        self, world: Path, tokenizer: Any, settings: Any, worker: Worker, *, seed: int, look_every: int = 50
+    ) -> None:
+        self.world, self.tokenizer, self.settings, self.worker, self.seed = world, tokenizer, settings, worker, seed
         self.look_every = look_every
-        self.blocks: list[Block] = read_blocks(world)
+        self.blocks: list[Block] = []
+        self._look()
+        if not self.blocks:
+            raise UserError(f"{world} holds too few blocks of pictures for {worker.count} workers; make them first.")
 
     def __len__(self) -> int:
-        return sum(len(block.pictures) for block in self.blocks)
+        """Pictures on disk that all workers together hold now, if this one has its share."""
+        return sum(len(block.pictures) for block in self.blocks) * self.worker.count
 
     def __call__(self, step: int) -> dict[str, torch.Tensor]:
         """Pictures (B, 3, H, W) in [-1, 1], controls in [0, 1], token ids, and which controls are kept."""
         if step % self.look_every == 0:
-            self.blocks += read_blocks(self.world, len(self.blocks))
-        rng = np.random.default_rng([self.seed, 2, step])
-        rows = [self._row(rng) for _ in range(self.settings.batch_size)]
+            self._look()
+        rngs = [np.random.default_rng([self.seed, 2, step, row]) for row in self.worker.share(self.settings.batch_size)]
+        rows = [self._row(rng) for rng in rngs]
         return {
             "pictures": torch.stack([row[0] for row in rows]),
             "controls": torch.stack([row[1] for row in rows]),
             "ids": tokens(self.tokenizer, [row[2] for row in rows]),
             "keep_control": torch.tensor([row[3] for row in rows]),
         }
+
+    def _look(self) -> None:
+        number = self.worker.rank + len(self.blocks) * self.worker.count
+        while block_path(self.world, number).exists():
+            self.blocks.append(read_block(self.world, number))
+            number += self.worker.count
 
     def _row(self, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, str, bool]:
         s = self.settings

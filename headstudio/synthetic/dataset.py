@@ -115,13 +115,17 @@ def write_block(sampler: WorldSampler, folder: Path, block: int) -> None:
     partial.replace(block_path(folder, block))
 
 
+def read_block(folder: Path, number: int) -> Block:
+    """One block of a folder."""
+    with np.load(block_path(folder, number)) as file:
+        return Block(**{name: file[name] for name in file.files})
+
+
 def read_blocks(folder: Path, have: int = 0) -> list[Block]:
     """The blocks of a folder from number `have` on, in order, as far as they are written."""
-    blocks = []
-    while block_path(folder, have).exists():
-        with np.load(block_path(folder, have)) as file:
-            blocks.append(Block(**{name: file[name] for name in file.files}))
-        have += 1
+    blocks: list[Block] = []
+    while block_path(folder, have + len(blocks)).exists():
+        blocks.append(read_block(folder, have + len(blocks)))
     return blocks
 
 

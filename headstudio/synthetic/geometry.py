@@ -17,6 +17,7 @@ from headstudio.head.bake_regions import beard_amount, scalp_height
 Array = NDArray[Any]
 SKULL = np.array([0.0, 0.22, -0.06])  # middle of the cranium, world units
 DOWN = np.array([0.0, -1.0, 0.0])
+COVERED_ABOVE = {"cap": 0.31, "beanie": 0.26, "top_hat": 0.30}  # height at rest from which a closed hat hides the head
 
 
 @dataclass(frozen=True)

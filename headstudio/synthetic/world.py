@@ -15,7 +15,7 @@ from headstudio.camera import project
 from headstudio.head.bake_regions import beard_amount, scalp_height
 from headstudio.render.mesh import rasterise_pixels
 from headstudio.synthetic import paint
-from headstudio.synthetic.geometry import Part, Wardrobe
+from headstudio.synthetic.geometry import COVERED_ABOVE, Part, Wardrobe
 from headstudio.synthetic.vocabulary import Attributes
 from headstudio.types import Cameras, Pose
 
@@ -127,12 +127,13 @@ class World:
                 faces.append(part.faces + first)
                 kinds.append(np.full(len(part.faces), kind))
                 first += len(part.anchor)
-        return _Dress(
-            np.concatenate(anchor) if anchor else np.zeros(0, int),
-            np.concatenate(offset) if offset else np.zeros((0, 3)),
-            np.concatenate(faces),
-            np.concatenate(kinds),
-        )
+        carriers = np.concatenate(anchor) if anchor else np.zeros(0, int)
+        away = np.concatenate(offset) if offset else np.zeros((0, 3))
+        every, kind_of = np.concatenate(faces), np.concatenate(kinds)
+        # What a hat covers is left out: on another skull it would pierce the hat.
+        height = np.concatenate([self.rest, self.rest[carriers] + away])[:, 1]
+        shown = (height[every].min(1) < COVERED_ABOVE.get(hat, np.inf)) | (kind_of == paint.HAT_FACE)
+        return _Dress(carriers, away, every[shown], kind_of[shown])
 
     def render(self, attributes: Attributes, shape: Float[Tensor, " S"], pose: Pose, cameras: Cameras) -> Picture:
         """Paint B views of a head; `pose` holds one pose for all cameras or one per camera."""

@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.multiprocessing.spawn import spawn
 
+from headstudio.errors import UserError
 from headstudio.guidance.prior import load_prior
 from headstudio.synthetic import dataset, judge, train
 from headstudio.synthetic.batches import Batches, spoilt
 from headstudio.synthetic.dataset import write_block
+from headstudio.synthetic.learner import Worker, landmark_weight
 from headstudio.synthetic.settings import load_settings
 from headstudio.synthetic.text import build_tokenizer, tokens
 
@@ -26,6 +29,8 @@ TINY = [
     "text.layers=1",
     "text.heads=2",
     "unet.block_out_channels=[16,32]",
+    "diffusion.workers=1",
+    "diffusion.compile=false",
     "diffusion.batch_size=2",
     "diffusion.warmup_steps=1",
     "diffusion.decay_steps=1",
@@ -78,7 +83,7 @@ def test_training_resumes_exactly_and_exports_a_prior(world: Path, tmp_path: Pat
 def test_a_step_has_the_same_batch_every_time(world: Path) -> None:
     settings = load_settings("train", []).diffusion
     tokenizer = build_tokenizer(40)
-    one, two = (Batches(world, tokenizer, settings, seed=0) for _ in range(2))
+    one, two = (Batches(world, tokenizer, settings, Worker(), seed=0) for _ in range(2))
     assert len(one) == 8
     first, second, other = one(7), two(7), one(8)
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -86,6 +91,54 @@ def test_a_step_has_the_same_batch_every_time(world: Path) -> None:
     assert first["pictures"].shape == (settings.batch_size, 3, 128, 128)
     assert -1.0 <= float(first["pictures"].min()) < 0.0 < float(first["pictures"].max()) <= 1.0
     assert 0.0 <= float(first["controls"].min()) <= float(first["controls"].max()) <= 1.0
+
+
+def test_workers_share_a_batch_and_need_a_block_each(world: Path) -> None:
+    settings = load_settings("train", ["diffusion.batch_size=6"]).diffusion
+    shares = [Worker(rank, 3).share(settings.batch_size) for rank in range(3)]
+    assert [row for share in shares for row in share] == list(range(6))
+    tokenizer = build_tokenizer(40)
+    assert Batches(world, tokenizer, settings, Worker(0, 2), seed=0)(0)["pictures"].shape[0] == 3
+    with pytest.raises(UserError, match="too few blocks"):
+        Batches(world, tokenizer, settings, Worker(1, 2), seed=0)
+    with pytest.raises(UserError, match=r"diffusion\.workers=4 must divide diffusion\.batch_size=6"):
+        train.main([str(world), str(world / "prior"), "diffusion.batch_size=6", "diffusion.workers=4"])
+
+
+def _mean_gradient(rank: int, meeting: str, out: str) -> None:
+    torch.distributed.init_process_group("gloo", f"file://{meeting}", rank=rank, world_size=2)
+    parameters = [
+        torch.nn.Parameter(torch.zeros(2, 3)),
+        torch.nn.Parameter(torch.zeros(())),
+        torch.nn.Parameter(torch.zeros(4)),
+    ]
+    parameters[0].grad = torch.arange(6.0).reshape(2, 3) * (rank + 1)
+    parameters[2].grad = torch.full((4,), float(rank))
+    Worker(rank, 2).average_gradients(parameters)
+    torch.save([parameter.grad for parameter in parameters], f"{out}{rank}")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_workers_average_their_gradients(tmp_path: Path) -> None:
+    spawn(_mean_gradient, (str(tmp_path / "meeting"), str(tmp_path / "rank")), nprocs=2)
+    for rank in range(2):
+        first, second, third = torch.load(tmp_path / f"rank{rank}")
+        assert torch.equal(first, torch.arange(6.0).reshape(2, 3) * 1.5)
+        assert second is None
+        assert torch.equal(third, torch.full((4,), 0.5))
+
+
+def test_latents_under_a_landmark_weigh_more_and_the_mean_is_one() -> None:
+    controls = torch.zeros(2, 3, 32, 32)
+    controls[0, 1, 9, 17] = 0.8  # one pixel of a line, in the latent of row 2 and column 4
+    weights = landmark_weight(controls, 8, 3.0)
+    assert weights.shape == (2, 1, 8, 8)
+    assert float(weights.mean()) == pytest.approx(1.0)
+    heavy = weights == weights.max()
+    assert heavy.nonzero().tolist() == [[0, 0, 2, 4]]
+    assert float(weights.max() / weights.min()) == pytest.approx(3.0)
+    assert torch.equal(landmark_weight(controls, 8, 1.0), torch.ones(2, 1, 8, 8))
 
 
 def test_the_tokenizer_has_one_token_a_word() -> None:
