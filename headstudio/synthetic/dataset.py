@@ -121,14 +121,6 @@ def read_block(folder: Path, number: int) -> Block:
         return Block(**{name: file[name] for name in file.files})
 
 
-def read_blocks(folder: Path, have: int = 0) -> list[Block]:
-    """The blocks of a folder from number `have` on, in order, as far as they are written."""
-    blocks: list[Block] = []
-    while block_path(folder, have + len(blocks)).exists():
-        blocks.append(read_block(folder, have + len(blocks)))
-    return blocks
-
-
 def main(arguments: list[str]) -> None:
     import torch
 
