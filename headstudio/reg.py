@@ -11,6 +11,10 @@ the outer norm runs over what one Gaussian has, one number for the position and 
 mean over poses and the *sum* over Gaussians: the pull on one Gaussian then stays the same when others are cloned.
 (The official code takes a mean over the violators, smooth L1 for the position, and divides by S.)
 
+What a length is. Eq. 10 divides by a root of an area, so the strength of `scaled` against `strict` depends on the unit
+of length, which the paper does not give: `length_unit` is that unit. On a triangle of this size (the root of its area)
+both options pull equally; on larger ones `scaled` pulls less than `strict`, on smaller ones more.
+
 The triangle is measured, not taught: area and tau are detached, or the shape could buy room by growing.
 """
 
@@ -54,6 +58,16 @@ def scale_excess(
     return torch.linalg.vector_norm(torch.relu(root_area[..., None] * scales - tolerance[..., None]), dim=-1)
 
 
+def sparsity(alpha: Float[Tensor, "B 1 H W"]) -> Float[Tensor, ""]:
+    """Mean opacity of the pixels.
+
+    A Gaussian that has taken the background's colour shows no difference to the prior, so nothing else makes it go;
+    where a colour matters, the guidance outweighs this by far.
+    Source: `loss_sparsity` of threestudio and of the official code (which applies it to a depth).
+    """
+    return alpha.mean()
+
+
 @dataclass(frozen=True, kw_only=True)
 class MeshRegularisation:
     """Eq. 10, with the factor 1/sqrt(S) when `scaled`, without it (the paper's strict ablation) when not.
@@ -61,6 +75,7 @@ class MeshRegularisation:
     Args:
         lambda_pos, lambda_scale: weights, or schedules of them (the official code starts the position's late);
             0.1 and 0.1 in the paper.
+        length_unit: world units in which Eq. 8-10 measure lengths and roots of areas.
         tolerance_pos, tolerance_scale: tau_pos and tau_s in units of the triangle's tau; 0.5 and 0.5 in the paper.
         scaled: divide by the root of the triangle's area, which frees the large triangles (scalp, jaw, neck)
             relative to the small ones (lids, lips).
@@ -73,9 +88,12 @@ class MeshRegularisation:
     lambda_scale: float | Schedule
     tolerance_pos: float
     tolerance_scale: float
+    length_unit: float
     scaled: bool
 
     def __post_init__(self) -> None:
+        if not self.length_unit > 0:
+            raise UserError(f"reg.length_unit={self.length_unit:g} is not possible: it must be more than 0.")
         for name in ("lambda_pos", "lambda_scale", "tolerance_pos", "tolerance_scale"):
             value = as_schedule(getattr(self, name))(0)
             if value < 0:
@@ -87,8 +105,8 @@ class MeshRegularisation:
         reach = frames.reach.detach().index_select(1, avatar.triangle)
         position = position_excess(avatar.means, root, self.tolerance_pos * reach)
         scale = scale_excess(avatar.log_scales.exp(), root, self.tolerance_scale * reach)
-        if self.scaled:
-            position, scale = position / root, scale / root
+        unit: float | Tensor = root if self.scaled else self.length_unit
+        position, scale = position / unit, scale / unit
         return {
             "reg_position": as_schedule(self.lambda_pos)(step) * position.sum(1).mean(),
             "reg_scale": as_schedule(self.lambda_scale)(step) * scale.sum(1).mean(),

@@ -15,6 +15,7 @@ from headstudio.interrupt import Interrupted, StopRequest
 from headstudio.log import Logger
 from headstudio.optim import Adam
 from headstudio.progress import Progress
+from headstudio.reg import sparsity
 from headstudio.runstate import RunPaths, save_checkpoint
 from headstudio.timer import PhaseTimer
 
@@ -75,6 +76,7 @@ class Trainer:
         steps: how many.
         shared_pose: all views of a step show one pose (as the official code does), or each its own.
         background: RGB in [0, 1] behind every picture; None draws a new colour for every view.
+        lambda_sparsity: weight of the pictures' mean opacity (`reg.sparsity`); 0 leaves the loss out.
         shape_freeze_step: from this step on the head's shape no longer learns (paper, section 4.1).
         log_every_steps, checkpoint_every_steps: how often numbers and the whole state are written.
         picture_every_steps: how often a rendered view is logged; 0 is never.
@@ -89,6 +91,7 @@ class Trainer:
         steps: int,
         shared_pose: bool,
         background: Sequence[float] | None,
+        lambda_sparsity: float,
         shape_freeze_step: int,
         log_every_steps: int,
         picture_every_steps: int,
@@ -98,6 +101,7 @@ class Trainer:
     ) -> None:
         self.steps, self.shared_pose, self.shape_freeze_step = steps, shared_pose, shape_freeze_step
         self.background = None if background is None else torch.tensor([float(v) for v in background])
+        self.lambda_sparsity = lambda_sparsity
         self.log_every_steps, self.picture_every_steps = log_every_steps, picture_every_steps
         self.snapshot_every_steps, self.checkpoint_every_steps = snapshot_every_steps, checkpoint_every_steps
         self.loss_limit = loss_limit
@@ -163,6 +167,8 @@ class Trainer:
         with timer("guidance"):
             guided = parts.guidance(render.rgb, control, cameras, step, parts.generator)
             losses = {"guidance": guided.loss, **parts.reg(parts.avatar, frames, step)}
+            if self.lambda_sparsity:
+                losses["sparsity"] = self.lambda_sparsity * sparsity(render.alpha)
         with timer("backward"):
             total = torch.stack(list(losses.values())).sum()
             numbers = {name: float(loss.detach()) for name, loss in losses.items()}

@@ -11,11 +11,17 @@ from headstudio.avatar.init import Sparse, SuperResolution
 from headstudio.avatar.rigged import RiggedGaussians
 from headstudio.errors import UserError
 from headstudio.head.model import HeadModel
-from headstudio.reg import MeshRegularisation, NoRegularisation, position_excess, scale_excess
+from headstudio.reg import MeshRegularisation, NoRegularisation, position_excess, scale_excess, sparsity
 from headstudio.schedule import Piecewise
 from headstudio.types import Pose
 
-PAPER: dict[str, Any] = {"lambda_pos": 0.1, "lambda_scale": 0.1, "tolerance_pos": 0.5, "tolerance_scale": 0.5}
+PAPER: dict[str, Any] = {
+    "lambda_pos": 0.1,
+    "lambda_scale": 0.1,
+    "tolerance_pos": 0.5,
+    "tolerance_scale": 0.5,
+    "length_unit": 1.0,
+}
 
 
 @pytest.fixture
@@ -123,6 +129,24 @@ def test_scaled_frees_large_triangles_relative_to_small_ones(avatar: RiggedGauss
     assert torch.allclose(pulls[False][pulling], (pulls[True] * root)[pulling])
 
 
+def test_strict_and_scaled_agree_where_the_triangles_side_is_the_unit_of_length(avatar: RiggedGaussians) -> None:
+    _, frames, _ = avatar.pose(avatar.head.neutral_pose())
+    unit = 0.3
+    same = Frames(frames.origin, frames.rotation, torch.full_like(frames.area, unit**2), frames.reach)
+    strict, scaled = (
+        MeshRegularisation(**{**PAPER, "length_unit": unit}, scaled=scaled)(avatar, same, 0) for scaled in (False, True)
+    )
+    for name in ("reg_position", "reg_scale"):
+        assert torch.allclose(strict[name], scaled[name])
+        assert float(scaled[name].detach()) > 0
+
+
+def test_sparsity_is_the_share_of_the_picture_that_is_covered() -> None:
+    alpha = torch.zeros(2, 1, 4, 5)
+    alpha[1, 0, :2] = 0.5
+    assert float(sparsity(alpha)) == pytest.approx(0.125)
+
+
 def test_weights_may_be_schedules(avatar: RiggedGaussians) -> None:
     late = Piecewise(values=[0.0, 0.1], steps=[2400])
     _, frames, _ = avatar.pose(avatar.head.neutral_pose())
@@ -137,3 +161,5 @@ def test_none_and_bad_settings(avatar: RiggedGaussians) -> None:
     assert NoRegularisation()(avatar, frames, 0) == {}
     with pytest.raises(UserError, match=r"reg\.lambda_pos=-1"):
         MeshRegularisation(**{**PAPER, "lambda_pos": -1.0}, scaled=True)
+    with pytest.raises(UserError, match=r"reg\.length_unit=0 "):
+        MeshRegularisation(**{**PAPER, "length_unit": 0.0}, scaled=True)

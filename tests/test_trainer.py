@@ -94,7 +94,9 @@ def make_parts(head: HeadModel, at: dict[int, Callable[[Tensor], Tensor]] | None
         renderer=CpuRenderer(threads=1),
         control=NoControl(),
         guidance=PaintGreen(at or {}),
-        reg=MeshRegularisation(lambda_pos=0.1, lambda_scale=0.1, tolerance_pos=0.5, tolerance_scale=0.5, scaled=True),
+        reg=MeshRegularisation(
+            lambda_pos=0.1, lambda_scale=0.1, tolerance_pos=0.5, tolerance_scale=0.5, length_unit=1.0, scaled=True
+        ),
         densify=Densifier(
             grow=Every(first=1, last=4, interval=2),
             prune=Every(first=100, last=100, interval=1),
@@ -115,6 +117,7 @@ def make_trainer(steps: int = 4, **changes: Any) -> Trainer:
     settings: dict[str, Any] = {
         "shared_pose": False,
         "background": None,
+        "lambda_sparsity": 0.1,
         "shape_freeze_step": 3,
         "log_every_steps": 1,
         "picture_every_steps": 0,
