@@ -35,7 +35,7 @@ class Gallery:
         seconds: of both films; the turntable makes one turn in that time.
         fps: of both films.
         background: RGB in [0, 1]; None is white.
-        distance, fovy_deg, elevation_deg: the framing, a little wider than training so that hair and hats fit.
+        distance, fovy_deg, elevation_deg, target: the framing, wider than training so that afros and top hats fit.
         sway_deg: how far the camera of the talking film swings to both sides.
         viewing_size: smaller pictures are enlarged by a whole factor to at least this many pixels.
         chunk: pictures rendered at once, for speed and memory only.
@@ -53,8 +53,9 @@ class Gallery:
         fps: float,
         background: Sequence[float] | None = None,
         distance: float = 1.85,
-        fovy_deg: float = 64.0,
+        fovy_deg: float = 68.0,
         elevation_deg: float = 6.0,
+        target: Sequence[float] = (0.0, 0.05, 0.0),
         sway_deg: float = 15.0,
         viewing_size: int = 256,
         chunk: int = 8,
@@ -65,6 +66,7 @@ class Gallery:
         self.width, self.height, self.seconds, self.fps = width, height, seconds, fps
         self.background = torch.tensor([float(v) for v in background or (1.0, 1.0, 1.0)])
         self.distance, self.fovy_deg, self.elevation_deg, self.sway_deg = distance, fovy_deg, elevation_deg, sway_deg
+        self.target = tuple(target)
         self.factor = viewing_factor(min(width, height), viewing_size)
         self.chunk = chunk
 
@@ -100,6 +102,7 @@ class Gallery:
             fovy_deg=self.fovy_deg,
             width=self.width,
             height=self.height,
+            target=self.target,
         )
         return self.pictures(avatar, renderer, cameras, avatar.head.neutral_pose())
 
@@ -137,5 +140,5 @@ class Gallery:
 
     def _cameras(self, azimuth_deg: Float[Tensor, " B"]) -> Cameras:
         return cameras_from_orbit(
-            azimuth_deg, self.elevation_deg, self.distance, self.fovy_deg, self.width, self.height
+            azimuth_deg, self.elevation_deg, self.distance, self.fovy_deg, self.width, self.height, self.target
         )
