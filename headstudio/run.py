@@ -70,6 +70,8 @@ def job(config: DictConfig) -> dict[str, Any]:
         sentence = cli.explain(error, ())
         cli.write_failure(paths.failed, sentence or f"{type(error).__name__}: {error}")
         if not swept:
+            if sentence:
+                paths.remove_unbegun()
             raise cli.Told from error
         log.error("This run failed: %s", sentence or traceback.format_exc())
         return {}

@@ -10,6 +10,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -113,6 +114,12 @@ class RunPaths:
                 f"{signature}); name another directory or remove that one."
             )
         return True
+
+    def remove_unbegun(self) -> None:
+        """Remove the directory if it holds no more than what is written before the first step."""
+        before = {self.config.name, self.steps.name, self.failed.name, ".hydra", "run.log"}
+        if self.root.is_dir() and {entry.name for entry in self.root.iterdir()} <= before:
+            shutil.rmtree(self.root)
 
     def finish(self, signature: str, metrics: Mapping[str, Any]) -> None:
         """Write metrics.json, then the marker that says that everything else is complete."""

@@ -40,6 +40,7 @@ def test_help_answers_at_once_and_names_every_option(tmp_path: Path) -> None:
             assert option in told.stdout
             assert comment
             assert comment in told.stdout
+    assert "(Eq. 10)" in told.stdout
     assert not list(tmp_path.iterdir())
 
 
@@ -65,6 +66,9 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
         (["scale.steps=-2"], "scale.steps=-2 must be a whole number of at least 1."),
         (["scale.fovy_deg_range=[60,180]"], "scale.fovy_deg_range=[60, 180] must be [low, high] degrees"),
         (["prompt="], "prompt='' must be a sentence that describes a head."),
+        (["init.per_triangle=0"], "init.per_triangle=0 is not possible: it must be at least 1."),
+        (["densify.max_gaussians=9"], "densify.max_gaussians=9 is below the head's 9206 triangles"),
+        (["prompt=xyzzy"], "prompt='xyzzy' has no word that the prior knows; use words of its vocabulary file"),
         (["hydra.run.dir=/proc/nowhere"], "The output directory /proc/nowhere cannot be written"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -75,6 +79,15 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path: Path, arguments: li
     assert told.stderr.startswith(sentence)
     assert told.stderr.count("\n") == 1
     assert "Traceback" not in told.stdout
+    assert not list((tmp_path / "outputs").glob("*"))
+
+
+def test_a_mistake_leaves_the_work_of_others_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep")
+    told = command("init.per_triangle=0", "hydra.run.dir=mine", cwd=tmp_path)
+    assert told.returncode == 2
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "keep"
 
 
 def test_everything_is_shown_on_request(tmp_path: Path) -> None:
