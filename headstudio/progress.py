@@ -11,6 +11,13 @@ from typing import Any
 log = logging.getLogger(__name__)
 
 
+def duration(seconds: float) -> str:
+    """Minutes and seconds, with hours where there are any: 02:05, 1:02:05."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes:02d}:{rest:02d}"
+
+
 class Progress:
     """Shows steps, time left and losses of steps `first` to `last`.
 
@@ -44,10 +51,13 @@ class Progress:
             self._bar.update(self._task, completed=step + 1, description=text)
             return
         now, done = time.monotonic(), step + 1
+        counted = step - self._first  # the first step of a process, which also compiles and loads, tells no pace
+        if not counted:
+            self._start = now
         if done in (self._first + 1, self._last) or now - self._spoke >= self._every:
             self._spoke = now
-            left = (now - self._start) / (done - self._first) * (self._last - done)
-            log.info("step %d/%d  %s left  %s", done, self._last, time.strftime("%M:%S", time.gmtime(left)), text)
+            left = duration((now - self._start) / counted * (self._last - done)) if counted else "?"
+            log.info("step %d/%d  %s left  %s", done, self._last, left, text)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

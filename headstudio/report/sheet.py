@@ -37,17 +37,22 @@ def write_sheet(sweep: Path, path: Path, *, size: int, label_chars: int = 26) ->
     from headstudio.export.pictures import write_grid
     from headstudio.head.anny import load_anny
     from headstudio.runstate import RunPaths
-    from headstudio.sweep import read_rows
+    from headstudio.sweep import differing, read_rows
 
-    finished = [RunPaths(row.directory) for row in read_rows(sweep) if row.status == "finished"]
+    finished = [row for row in read_rows(sweep) if row.status == "finished"]
     if not finished:
         raise UserError(f"{sweep} holds no finished run; name the folder of a multirun that has ended.")
+    keys = differing(finished)
     rows, labels = [], []
-    for paths in finished:
+    for row in finished:
+        paths = RunPaths(row.directory)
         config = OmegaConf.load(paths.config)
         head = load_anny(num_shape=config.head.num_shape)
         rows.append(views(paths.avatar, head, size))
-        labels.append(wrapped(str(config.prompt), label_chars))
+        # A sentence speaks for itself; a single run is told by its sentence too.
+        told = [str(config.prompt)] if "prompt" in keys or not keys else []
+        told += [f"{key}={row.overrides.get(key, '')}" for key in keys if key != "prompt"]
+        labels.append("\n".join(wrapped(line, label_chars) for line in told))
     write_grid(rows, path, row_labels=labels, column_labels=LABELS)
     return len(rows)
 

@@ -1,0 +1,111 @@
+"""Whole runs as a user starts them: sweeps, experiments, Ctrl-C and a kill in the middle."""
+
+from __future__ import annotations
+
+import csv
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from headstudio.cli import groups
+from headstudio.errors import UserError
+from headstudio.report import sheet
+
+TINY = [
+    "scale=smoke",
+    "scale.steps=4",
+    "scale.width=64",
+    "scale.height=64",
+    "scale.gallery_size=32",
+    "scale.gallery_seconds=0.2",
+    "densify=none",
+    "metrics=none",
+]
+
+pytestmark = pytest.mark.slow
+
+
+def started(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "headstudio.run", *arguments]
+    return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finished(*arguments: str, cwd: Path) -> str:
+    process = started(*arguments, cwd=cwd)
+    out, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, out + errors
+    return out
+
+
+def test_a_sweep_ends_with_a_table_and_is_not_run_twice(tmp_path: Path) -> None:
+    command = ["-m", "reg=none,scaled", *TINY, "hydra.sweep.dir=sweep"]
+    out = finished(*command, cwd=tmp_path)
+    assert "2 runs in sweep" in out
+    with (tmp_path / "sweep" / "summary.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["reg"] for row in rows] == ["none", "scaled"]
+    assert all(row["status"] == "finished" for row in rows)
+    assert all((tmp_path / "sweep" / row["grid"]).is_file() for row in rows)
+    assert finished(*command, cwd=tmp_path).count("Already finished") == 2
+
+    assert sheet.write_sheet(tmp_path / "sweep", tmp_path / "sheet.png", size=32) == 2
+    assert (tmp_path / "sheet.png").stat().st_size > 0
+    with pytest.raises(UserError, match="holds no finished run"):
+        sheet.write_sheet(tmp_path, tmp_path / "none.png", size=32)
+
+
+@pytest.mark.parametrize("experiment", sorted(groups().get("experiment", {})))
+def test_every_experiment_runs(tmp_path: Path, experiment: str) -> None:
+    out = finished(f"experiment={experiment}", *TINY, cwd=tmp_path)
+    assert "Done" in out
+
+
+def interrupted(number: signal.Signals, *arguments: str, cwd: Path) -> tuple[int, str]:
+    """Start a run, send it a signal once its first checkpoint is there; exit code and what it said last."""
+    process = started(*arguments, cwd=cwd)
+    deadline = time.monotonic() + 200
+    while not (cwd / "run" / "checkpoint").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=200)
+    return process.returncode, errors
+
+
+def equal(one: Any, other: Any) -> bool:
+    """Whether two checkpoints hold the same values, bit by bit (their pickles may share strings differently)."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(equal(value, other[key]) for key, value in one.items())
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(equal, one, other))
+    return bool(one == other)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+def test_a_stopped_run_goes_on_to_the_same_bytes(tmp_path: Path, number: signal.Signals) -> None:
+    command = [*TINY, "scale.steps=30", "scale.checkpoint_every_steps=3", "hydra.run.dir=run"]
+    code, errors = interrupted(number, *command, cwd=tmp_path)
+    if number is signal.SIGKILL:
+        assert code == -signal.SIGKILL
+    else:
+        assert code == 130
+        assert "of 30; everything is saved in" in errors
+        assert "Start the same command again to go on from there." in errors
+        assert "Traceback" not in errors
+    assert not (tmp_path / "run" / "DONE").exists()
+    assert "Going on from step" in finished(*command, cwd=tmp_path)
+
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    finished(*command, cwd=whole)
+    for name in ("avatar.ply", "grid.png"):
+        assert (tmp_path / "run" / name).read_bytes() == (whole / "run" / name).read_bytes()
+    states = [torch.load(folder / "run" / "checkpoint", weights_only=True) for folder in (tmp_path, whole)]
+    assert equal(*states)
