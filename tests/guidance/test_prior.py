@@ -185,6 +185,15 @@ def test_bfloat16_stays_close_and_repeats_itself(components: dict[str, Any], tmp
     assert torch.equal(ours, quick.predict_noise(noisy, steps, quick.encode_prompts(PROMPTS), pictures(1), 1.0))
 
 
+@pytest.mark.parametrize("native", [True, False])
+def test_auto_takes_bfloat16_only_where_the_processor_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, components: dict[str, Any], native: bool
+) -> None:
+    save_components(tmp_path, **components)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": native}, raising=False)
+    assert load(tmp_path, dtype="auto").unet.dtype == (torch.bfloat16 if native else torch.float32)
+
+
 def load(path: Path, dtype: str = "float32") -> Prior:
     return load_prior(path=str(path), controlnet_path=None, controlnet_subfolder=None, dtype=dtype, vae_dtype="float32")
 
