@@ -105,6 +105,14 @@ def log_progress(training: Training, errors: list[float], pictures: int) -> None
     )
 
 
+def started_from(settings: Any) -> dict[str, Any] | None:
+    """The record of the prior that this training began with, None where it began with random networks."""
+    if not settings.start_from:
+        return None
+    record: dict[str, Any] = json.loads((Path(settings.start_from) / "training.json").read_text())
+    return record
+
+
 def fit(training: Training, batches: Batches, folder: Path, tokenizer: Any, settings: Any) -> None:
     """Train to the last step, with a checkpoint and an export now and then; goes on from the folder's checkpoint."""
     d, leads = settings.diffusion, training.worker.leads
@@ -128,7 +136,7 @@ def fit(training: Training, batches: Batches, folder: Path, tokenizer: Any, sett
             training.save(checkpoint)
             record = {
                 "settings": settings,
-                "started_from": settings.start_from,
+                "started_from": started_from(settings),
                 "steps": training.step,
                 "pictures_seen": training.pictures_seen,
                 "pictures": len(batches),
