@@ -55,6 +55,7 @@ RULES = (
     Rule(("scale.distance_range",), "[low, high] world units above 0 with low <= high", _range(1e-3, math.inf)),
     Rule(("scale.background",), "three numbers from 0 to 1 (RGB), or null", _colour),
     Rule(("scale.per_triangle", "scale.init_count", "scale.neighbours"), "a whole number of at least 1", _whole(1)),
+    Rule(("scale.lambda_sparsity",), "a number of at least 0", _number(0)),
     Rule(("optim.betas",), "two numbers from 0 to 1", _range(0, 1)),
 )
 
