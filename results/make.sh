@@ -15,6 +15,7 @@ cp "$sweep/summary.csv" results/eight_prompts/
 "$python" -m headstudio.report.sheet "$sweep" results/eight_prompts/sheet.png
 
 # The three regularisations of the demo.
+mkdir -p results/reg
 sweep=multirun/reg
 "$python" -m headstudio.run -m reg=none,strict,scaled hydra.sweep.dir="$sweep"
 cp "$sweep/summary.csv" results/reg/
