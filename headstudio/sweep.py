@@ -89,12 +89,12 @@ def write_summary(folder: Path, rows: Sequence[Row]) -> None:
 
 
 def print_table(folder: Path, rows: Sequence[Row]) -> None:
-    """One table on standard output; seconds per phase stay in the summary files."""
+    """One table on standard output; seconds per phase and scores per attribute stay in the summary files."""
     from rich.console import Console
     from rich.table import Table
 
     keys = differing(rows)
-    scores = [n for n in dict.fromkeys(name for row in rows for name in row.scores) if "." not in n]
+    scores = [n for n in dict.fromkeys(name for row in rows for name in row.scores) if "." not in n and "/" not in n]
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)
@@ -105,11 +105,16 @@ def print_table(folder: Path, rows: Sequence[Row]) -> None:
         table.add_column(name, justify="right")
     table.add_column("pictures", overflow="fold")
     for row in rows:
-        numbers = [f"{row.scores[name]:.4g}" if name in row.scores else "" for name in scores]
+        numbers = [_short(row.scores[name]) if name in row.scores else "" for name in scores]
         seen = row.reason or _pictures(row, folder)["grid"]
         table.add_row(*(row.overrides.get(key, "") for key in keys), row.status, *numbers, seen)
     console.print(table)
     console.print(f"Also in {folder / 'summary.csv'}", highlight=False)
+
+
+def _short(value: float) -> str:
+    """Four digits, and large counts whole."""
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _row(paths: RunPaths, overrides: dict[str, str]) -> Row:
