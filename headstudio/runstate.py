@@ -117,7 +117,7 @@ class RunPaths:
 
     def remove_unbegun(self) -> None:
         """Remove the directory if it holds no more than what is written before the first step."""
-        before = {self.config.name, self.steps.name, self.failed.name, ".hydra", "run.log"}
+        before = {self.config.name, self.failed.name, ".hydra", "run.log"}
         if self.root.is_dir() and {entry.name for entry in self.root.iterdir()} <= before:
             shutil.rmtree(self.root)
 

@@ -12,6 +12,7 @@ import pytest
 
 from headstudio import cli
 from headstudio.errors import UserError
+from headstudio.runstate import RunPaths
 
 
 def command(*arguments: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
@@ -88,6 +89,18 @@ def test_a_mistake_leaves_the_work_of_others_alone(tmp_path: Path) -> None:
     told = command("init.per_triangle=0", "hydra.run.dir=mine", cwd=tmp_path)
     assert told.returncode == 2
     assert (tmp_path / "mine" / "notes.txt").read_text() == "keep"
+
+
+def test_what_a_broken_run_has_logged_is_kept(tmp_path: Path) -> None:
+    paths = RunPaths(tmp_path / "run")
+    paths.prepare()
+    paths.config.write_text("seed: 0")
+    paths.steps.write_text('{"step": 0}')
+    paths.remove_unbegun()
+    assert paths.steps.exists()
+    paths.steps.unlink()
+    paths.remove_unbegun()
+    assert not paths.root.exists()
 
 
 def test_everything_is_shown_on_request(tmp_path: Path) -> None:

@@ -207,7 +207,8 @@ def load_prior(
         dtype = "bfloat16" if has_native_bfloat16() else "float32"
     for key, value in (("dtype", dtype), ("vae_dtype", vae_dtype)):
         if value not in DTYPES:
-            raise UserError(f"prior.{key}={value!r} is unknown; use one of {', '.join(DTYPES)}.")
+            known = ("auto", *DTYPES) if key == "dtype" else DTYPES
+            raise UserError(f"prior.{key}={value!r} is unknown; use one of {', '.join(known)}.")
     local = Path(path).is_dir()
     if not local and (Path(path).is_absolute() or path.count("/") != 1):
         raise UserError(f"prior.path={path!r} is no folder; name a folder in diffusers' format or a hub id owner/name.")

@@ -217,7 +217,7 @@ def test_a_vae_of_an_unknown_class_is_named(components: dict[str, Any], tmp_path
 
 
 def test_an_unknown_dtype_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"prior\.dtype='half'"):
+    with pytest.raises(UserError, match=r"prior\.dtype='half' is unknown; use one of auto, float32"):
         load(tmp_path, dtype="half")
 
 
