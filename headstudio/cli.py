@@ -23,6 +23,7 @@ One sentence becomes an animatable head.
   python -m headstudio.run prompt="a head with green skin, purple hair and red lips"
   python -m headstudio.run -m reg=none,strict,scaled      several runs and one table at the end
   python -m headstudio.run scale=smoke                    a whole run in under 40 seconds
+  python -m headstudio.run -m seed=0,1,2 hydra/launcher=slurm   the same on a cluster; see python -m headstudio.sweep
   python -m headstudio.run --cfg job                      the whole setting (--resolve fills in the references)
 
 Choose an option of a group with group=option, change any value of the setting with key=value.
@@ -63,6 +64,11 @@ def help_text() -> str:
         for name, comment in options.items():
             mark = "*" if defaults.get(group) == name else " "
             lines.append(f"   {mark} {name:<18}{comment}")
+    from headstudio.sweep.profiles import GROUP, profiles
+
+    lines.append(f"  {GROUP}  (how the runs of -m reach machines; keys with --cfg hydra --package hydra.launcher)")
+    for name, file in profiles().items():
+        lines.append(f"   {'*' if name == 'local' else ' '} {name:<18}{_first_comment(file)}")
     lines.append("\nFlags of Hydra itself: python -m headstudio.run --hydra-help")
     return "\n".join(lines)
 
@@ -87,9 +93,16 @@ def with_sweep_folder(arguments: Sequence[str]) -> list[str]:
     named = any(a.startswith("hydra.sweep.dir=") for a in arguments)
     if named or not {"-m", "--multirun"} & set(arguments):
         return list(arguments)
-    own = [a for a in arguments if "=" in a and not a.startswith(("-", "hydra."))]
+    own = [a for a in arguments if "=" in a and not a.startswith(("-", "hydra.", "hydra/"))]
     digest = hashlib.sha256("\n".join(sorted(own)).encode()).hexdigest()[:6]
     return [*arguments, f"hydra.sweep.dir=multirun/{slug(','.join(own), 60)}-{digest}"]
+
+
+def flags_first(arguments: Sequence[str]) -> list[str]:
+    """Hydra's parser takes `key=value` only in one piece, so what stands between flags moves behind them."""
+    values = [a for a in arguments if "=" in a and not a.startswith("-")]
+    values += [a for a in arguments if a.startswith("~") and "=" not in a]
+    return [a for a in arguments if a not in values] + values
 
 
 def slug(text: str, longest: int) -> str:
@@ -120,8 +133,12 @@ def explain(error: BaseException, arguments: Sequence[str]) -> str | None:
     for link in chain:
         if isinstance(link, InstantiationException):
             return _explain_added(link, arguments)
+    from headstudio.sweep import profiles
+
     for link in chain:
         if isinstance(link, CompactHydraException | OmegaConfBaseException):
+            if told := profiles.explain(chain, arguments):
+                return told
             return next(filter(None, map(_explain_argument, arguments)), None) or " ".join(str(link).split())
         if isinstance(link, OSError) and link.filename and _raised_by(link, "run_job"):
             return (

@@ -1,31 +1,45 @@
-"""Ctrl-C and SIGTERM, turned into a question that the loop asks between two steps."""
+"""Ctrl-C, SIGTERM and a scheduler's warning, turned into a question that the loop asks between two steps."""
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType, TracebackType
+
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+"""Ctrl-C; the polite kill (a scheduler's preemption too); the warning before a time limit."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """The run was stopped on request, after saving; its text says how to go on."""
+    """The run was stopped on request; its text says how to go on.
+
+    Args:
+        text: for the user.
+        number: the signal that asked for it.
+    """
+
+    def __init__(self, text: str, number: int = signal.SIGINT) -> None:
+        super().__init__(text)
+        self.number = number
 
 
 class StopRequest:
-    """While entered, the first Ctrl-C or SIGTERM only sets `requested`; a second Ctrl-C stops at once.
+    """While entered, the first of `STOPPING` only sets `requested`; a second Ctrl-C stops at once.
 
     Signals reach Python's main thread only; elsewhere (a test, a notebook's worker) nothing is installed.
     """
 
     def __init__(self) -> None:
-        self.requested = False
+        self.requested = 0  # the signal's number; 0 while nobody asked
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            self._previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-            signal.signal(signal.SIGINT, self._handle)
-            signal.signal(signal.SIGTERM, self._handle)
+            self._previous = {number: signal.getsignal(number) for number in STOPPING}
+            for number in STOPPING:
+                signal.signal(number, self._handle)
         return self
 
     def __exit__(
@@ -37,4 +51,21 @@ class StopRequest:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.requested = True
+        self.requested = number
+
+
+@contextlib.contextmanager
+def stopping_at_once() -> Iterator[None]:
+    """Outside the loop there is nothing to save: any of `STOPPING` raises `Interrupted` where it strikes."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Interrupted(f"Stopped by {signal.Signals(number).name}; nothing that was saved is lost.", number)
+
+    previous = {number: signal.getsignal(number) for number in STOPPING}
+    for number in STOPPING:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -88,6 +88,10 @@ class JsonlLogger:
 class WandbLogger:
     """A W&B run whose id is the run's signature, so that a resumed run continues its curves.
 
+    A killed process leaves W&B's files out of step with its checkpoint: some of its last steps are missing there, or
+    stand there although the checkpoint is older. At the start what is missing is taken from `metrics.jsonl`, and what
+    stands there is not written again, so that each step is there once.
+
     Args:
         project: W&B project.
         entity: user or team; None is the account's own.
@@ -113,6 +117,10 @@ class WandbLogger:
     ) -> None:
         import wandb
 
+        from headstudio.wandb_files import recorded_steps
+
+        self._steps = directory / "metrics.jsonl"
+        self._recorded = recorded_steps(directory / "wandb", signature) if mode == "offline" else set()
         self._run = wandb.init(
             project=project,
             entity=entity,
@@ -127,14 +135,21 @@ class WandbLogger:
         )
 
     def start(self, first_step: int) -> None:
-        """W&B continues the run of this id by itself."""
+        if self._run.starting_step:  # online, W&B itself knows how far the run is
+            self._recorded |= set(range(self._run.starting_step))
+        for line in _lines(self._steps):
+            if line["step"] < first_step:
+                self.values(line["step"], {key: v for key, v in line.items() if key not in ("step", "seconds")})
 
     def values(self, step: int, values: Mapping[str, float]) -> None:
-        self._run.log(dict(values), step=step)
+        if step not in self._recorded:
+            self._run.log(dict(values), step=step)
 
     def picture(self, step: int, name: str, image: Float[Tensor, "3 H W"]) -> None:
         import wandb
 
+        if step in self._recorded:
+            return
         array = (image.detach().clamp(0, 1).permute(1, 2, 0) * 255).round().byte().cpu().numpy()
         self._run.log({name: wandb.Image(array)}, step=step)
 

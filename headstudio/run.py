@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 import traceback
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ def main(arguments: list[str] | None = None) -> None:
     if {"-h", "--help"} & set(arguments):
         sys.stdout.write(cli.help_text() + "\n")
         return
-    arguments = cli.with_sweep_folder(arguments)
+    arguments = cli.flags_first(cli.with_sweep_folder(arguments))
     show_everything = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions over instead of printing them
     try:
@@ -39,7 +40,8 @@ def main(arguments: list[str] | None = None) -> None:
 
         register_resolvers()
         sys.argv[1:] = arguments
-        hydra.main(version_base="1.3", config_path=str(cli.conf_dir()), config_name="config")(job)()
+        entry = import_module("headstudio.run").job  # not __main__'s: workers import it by name
+        hydra.main(version_base="1.3", config_path=str(cli.conf_dir()), config_name="config")(entry)()
     except KeyboardInterrupt as stop:
         sys.stderr.write(f"{stop or 'Stopped; what was saved is kept, start the same command again to go on.'}\n")
         sys.exit(130)
@@ -54,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def job(config: DictConfig) -> dict[str, Any]:
-    """What Hydra calls once per run. In a multirun a run that fails leaves its reason and lets the others go on."""
+    """What Hydra calls once per run; in a multirun the launcher keeps what a failure raises from the other runs."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
@@ -67,14 +69,21 @@ def job(config: DictConfig) -> dict[str, Any]:
         group = Path(hydra_config.sweep.dir).name if swept else None
         return run(config, paths, group=group, head_name=hydra_config.runtime.choices["head"])
     except Exception as error:
-        sentence = cli.explain(error, ())
-        cli.write_failure(paths.failed, sentence or f"{type(error).__name__}: {error}")
-        if not swept:
-            if sentence:
-                paths.remove_unbegun()
-            raise cli.Told from error
-        log.error("This run failed: %s", sentence or traceback.format_exc())
-        return {}
+        if swept:
+            raise
+        if cli.explain(error, ()):
+            paths.remove_unbegun()
+        raise cli.Told from error
+
+
+def check(config: DictConfig) -> None:
+    """What a launcher asks of every run before it submits any."""
+    from headstudio import settings
+
+    settings.check(config)
+
+
+job.check = check  # type: ignore[attr-defined]
 
 
 def run(config: DictConfig, paths: RunPaths, *, group: str | None, head_name: str) -> dict[str, Any]:
@@ -85,24 +94,34 @@ def run(config: DictConfig, paths: RunPaths, *, group: str | None, head_name: st
         paths: the run's directory; what an earlier process left there is used.
         group: the sweep's name, None for a single run.
         head_name: the option of the group `head`, for whoever opens the avatar's file.
+
+    Raises:
+        Busy: if another process works on this very run.
     """
-    from omegaconf import OmegaConf
+    from headstudio.claim import held
+    from headstudio.runstate import RunPaths, config_signature
 
-    from headstudio import settings
-    from headstudio.runstate import config_signature, load_checkpoint
-
-    settings.check(config)
+    check(config)
     signature = config_signature(config)
     paths.prepare()
     if paths.is_finished(signature):
         log.info("Already finished: %s (delete it to run it again)", paths.root)
         return dict(json.loads(paths.metrics.read_text(encoding="utf-8")))
+    with held(paths.root, steps=config.trainer.steps) as attempt:
+        return _make_head(config, RunPaths(paths.root, attempt.check), signature, group, head_name)
 
+
+def _make_head(
+    config: DictConfig, paths: RunPaths, signature: str, group: str | None, head_name: str
+) -> dict[str, Any]:
+    """The work of `run`, once the directory is ours."""
     import torch
+    from omegaconf import OmegaConf
 
     from headstudio import record
     from headstudio.export.ply import save_avatar
     from headstudio.log import JsonlLogger, Loggers
+    from headstudio.runstate import load_checkpoint
 
     saved = load_checkpoint(paths.checkpoint, signature) if paths.checkpoint.exists() else None
     OmegaConf.save(config, paths.config, resolve=True)

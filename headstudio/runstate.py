@@ -11,8 +11,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
@@ -30,9 +30,15 @@ Everything else is part of a run's signature, the seed too."""
 
 @dataclass(frozen=True)
 class RunPaths:
-    """Every file of one run's directory."""
+    """Every file of one run's directory.
+
+    Args:
+        root: the directory.
+        check_owner: asked before results are written; raises when another process has taken the run over.
+    """
 
     root: Path
+    check_owner: Callable[[], None] = field(default=lambda: None, compare=False)
 
     @property
     def config(self) -> Path:
@@ -117,23 +123,29 @@ class RunPaths:
 
     def remove_unbegun(self) -> None:
         """Remove the directory if it holds no more than what is written before the first step."""
-        before = {self.config.name, self.failed.name, ".hydra", "run.log"}
+        before = {self.config.name, self.failed.name, ".hydra", "run.log", "attempts"}
         if self.root.is_dir() and {entry.name for entry in self.root.iterdir()} <= before:
             shutil.rmtree(self.root)
 
     def finish(self, signature: str, metrics: Mapping[str, Any]) -> None:
         """Write metrics.json, then the marker that says that everything else is complete."""
+        self.check_owner()
         write_atomically(self.metrics, (json.dumps(dict(metrics), indent=2) + "\n").encode())
         self.failed.unlink(missing_ok=True)
         write_atomically(self.done, f"{signature}\n".encode())
 
 
-def signature(config: Mapping[str, Any]) -> str:
-    """16 hex digits that name a resolved config (a plain nested dict) together with this package and its assets."""
+def surroundings() -> dict[str, str]:
+    """What makes a run beside its config: this package's version and its assets."""
     from headstudio import __version__
 
+    return {"version": __version__, "assets": assets_fingerprint()}
+
+
+def signature(config: Mapping[str, Any]) -> str:
+    """16 hex digits that name a resolved config (a plain nested dict) together with this package and its assets."""
     kept = {key: value for key, value in config.items() if key not in UNHASHED}
-    content = {"config": kept, "version": __version__, "assets": assets_fingerprint()}
+    content = {"config": kept, **surroundings()}
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

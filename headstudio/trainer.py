@@ -119,7 +119,7 @@ class Trainer:
             saved: the checkpoint of an interrupted run, or None to begin.
 
         Raises:
-            Interrupted: on Ctrl-C or SIGTERM, after saving.
+            Interrupted: on Ctrl-C, SIGTERM or a scheduler's warning, after saving.
             UserError: if the loss is not a number or has exploded, naming step and cause.
         """
         optimizer, first = self._start(parts, saved)
@@ -138,12 +138,14 @@ class Trainer:
                 if self.snapshot_every_steps and step % self.snapshot_every_steps == 0:
                     _write_snapshot(step, parts, result, paths)
                 if (step + 1) % self.checkpoint_every_steps == 0 or step + 1 == self.steps or stop.requested:
+                    paths.check_owner()
                     save_checkpoint(paths.checkpoint, _state(parts, optimizer, step + 1, signature))
                     timer.save(paths.timing)
                 if stop.requested:
                     raise Interrupted(
                         f"Stopped after step {step + 1} of {self.steps}; everything is saved in {paths.root}. "
-                        "Start the same command again to go on from there."
+                        "Start the same command again to go on from there.",
+                        stop.requested,
                     )
         return FitReport(self.steps, timer.seconds, timer.means())
 

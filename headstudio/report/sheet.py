@@ -37,9 +37,11 @@ def write_sheet(sweep: Path, path: Path, *, size: int, label_chars: int = 26) ->
     from headstudio.export.pictures import write_grid
     from headstudio.head.anny import load_anny
     from headstudio.runstate import RunPaths
-    from headstudio.sweep import differing, read_rows
+    from headstudio.sweep.record import Sweep
+    from headstudio.sweep.state import read_states
+    from headstudio.sweep.table import differing
 
-    finished = [row for row in read_rows(sweep) if row.status == "finished"]
+    finished = [state for state in read_states(Sweep.open(sweep)) if state.state == "finished"]
     if not finished:
         raise UserError(f"{sweep} holds no finished run; name the folder of a multirun that has ended.")
     keys = differing(finished)
