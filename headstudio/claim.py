@@ -119,9 +119,9 @@ class Attempt:
         """
         (root / FOLDER).mkdir(exist_ok=True)
         for _ in range(100):
-            owner, last = working(root, job_is_alive), latest(root)
-            if owner is not None:
-                raise Busy(f"{root} is being worked on by {describe(owner)}; wait until it is done.")
+            last = latest(root)  # looked at once: the next number is only right for the attempt that was judged
+            if last is not None and _is_going_on(root, last, job_is_alive):
+                raise Busy(f"{root} is being worked on by {describe(last.owner)}; wait until it is done.")
             number = last.number + 1 if last else 1
             record = Record(number, Owner.here(), time.time(), log, steps, code)
             if _create(_file(root, number), _text(record)):
@@ -204,10 +204,7 @@ def held(root: Path, *, log: str = "", steps: int = 0, code: str = "") -> Iterat
 def working(root: Path, job_is_alive: Callable[[str], bool | None]) -> Owner | None:
     """The living process that has this run, or None."""
     last = latest(root)
-    if last is None or last.outcome:
-        return None
-    silent_s = file_time(root / FOLDER) - last.seen
-    return last.owner if last.owner.is_alive(silent_s, job_is_alive) else None
+    return last.owner if last is not None and _is_going_on(root, last, job_is_alive) else None
 
 
 def latest(root: Path) -> Record | None:
@@ -305,6 +302,12 @@ def _create(path: Path, text: str) -> bool:
             return False
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _is_going_on(root: Path, record: Record, job_is_alive: Callable[[str], bool | None]) -> bool:
+    if record.outcome:
+        return False
+    return record.owner.is_alive(file_time(root / FOLDER) - record.seen, job_is_alive)
 
 
 def _file(root: Path, number: int) -> Path:

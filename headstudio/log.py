@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -119,7 +120,7 @@ class WandbLogger:
 
         from headstudio.wandb_files import recorded_steps
 
-        self._steps = directory / "metrics.jsonl"
+        self._steps, self._is_lost = directory / "metrics.jsonl", False
         self._recorded = recorded_steps(directory / "wandb", signature) if mode == "offline" else set()
         self._run = wandb.init(
             project=project,
@@ -143,7 +144,8 @@ class WandbLogger:
 
     def values(self, step: int, values: Mapping[str, float]) -> None:
         if step not in self._recorded:
-            self._run.log(dict(values), step=step)
+            with self._surviving():
+                self._run.log(dict(values), step=step)
 
     def picture(self, step: int, name: str, image: Float[Tensor, "3 H W"]) -> None:
         import wandb
@@ -151,18 +153,34 @@ class WandbLogger:
         if step in self._recorded:
             return
         array = (image.detach().clamp(0, 1).permute(1, 2, 0) * 255).round().byte().cpu().numpy()
-        self._run.log({name: wandb.Image(array)}, step=step)
+        with self._surviving():
+            self._run.log({name: wandb.Image(array)}, step=step)
 
     def summary(self, metrics: Mapping[str, Any], files: Mapping[str, Path]) -> None:
         import wandb
 
-        self._run.summary.update(dict(metrics))
         pictures = {name: wandb.Image(str(path)) for name, path in files.items() if path.suffix == ".png"}
         films = {name: wandb.Video(str(path), format="mp4") for name, path in files.items() if path.suffix == ".mp4"}
-        self._run.log({**pictures, **films})
+        with self._surviving():
+            self._run.summary.update(dict(metrics))
+            self._run.log({**pictures, **films})
 
     def close(self) -> None:
-        self._run.finish()
+        with self._surviving():
+            self._run.finish()
+
+    @contextlib.contextmanager
+    def _surviving(self) -> Iterator[None]:
+        """W&B's own process may be gone: a scheduler that stops a run signals all of its processes at once.
+
+        That must not keep the run from saving. What W&B misses it gets at the next start, from `metrics.jsonl`.
+        """
+        try:
+            yield
+        except Exception as error:  # whatever its service raises when it is gone
+            if not self._is_lost:
+                log.warning("W&B does not answer (%s); the run goes on, its numbers are in %s", error, self._steps)
+            self._is_lost = True
 
 
 class Loggers:

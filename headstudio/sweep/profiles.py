@@ -36,6 +36,8 @@ def explain(chain: Iterable[BaseException], arguments: Sequence[str]) -> str | N
             continue
         name = key.removeprefix("hydra.launcher.")
         told = str(link).splitlines()[0]
+        if name.startswith("sbatch."):
+            return f"{key} is no option of this profile yet; add it with +{key}=..."
         if "not in" in told:
             keys = known_keys(str(getattr(link, "object_type_str", "")).partition(" ")[0])
             return f"{key} is not a key of this launcher's profile.{nearest(name, keys)} Its keys: {', '.join(keys)}."

@@ -6,6 +6,8 @@ stands in the run's own directory, and whether a job still lives is squeue's to 
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import re
 import shutil
@@ -94,7 +96,8 @@ class Slurm:
             additional_parameters={"requeue": True, **self.sbatch},
         )
         log = str(self.log(sweep, "%j"))
-        with executor.batch():
+        # sbatch's complaints reach the user in one sentence of ours, not in its own words as well
+        with contextlib.redirect_stderr(io.StringIO()), executor.batch():
             jobs = [executor.submit(Job(sweep.root / name, code, log, self.max_requeues)) for name, code in runs]
         return {name: job.job_id for (name, _), job in zip(runs, jobs, strict=True)}
 

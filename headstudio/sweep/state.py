@@ -99,8 +99,9 @@ def _judge(run: Run, last: claim.Record | None, seen: Seen | None, silence: bool
         word = None if silence else waits if last.owner.job == run.entry.job else None
         if last.owner.is_alive(now - last.seen, lambda job: word) and not (seen and seen.state == "PENDING"):
             return "running", ""
-        if waits:
-            return "queued", f"to be started again ({why})"
+        if waits:  # its process is gone: either its job is about to end, or it will be started again
+            coming = seen is not None and seen.state not in ("RUNNING", "COMPLETING")
+            return ("queued", f"to be started again ({why})") if coming else ("running", "")
         return "killed", f"{why or 'Its process is gone without a word'}:"
     if waits:
         return "queued", why

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 from app import expected
-from conftest import Shell, ended
+from shell import Shell, ended
 
 from headstudio import claim
 from headstudio.sweep.local import Local

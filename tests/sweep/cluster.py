@@ -1,6 +1,6 @@
 """A real SLURM of one node for tests: its own munged, slurmctld and slurmd, all in one folder, gone when stopped.
 
-By hand, for experiments: `python tests/slurm/cluster.py FOLDER`.
+By hand, for experiments: `python tests/sweep/cluster.py FOLDER`.
 """
 
 from __future__ import annotations
