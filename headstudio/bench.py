@@ -183,7 +183,15 @@ def bench_help() -> Iterator[Measurement]:
     yield Measurement("python -m headstudio.run --help", usage, bare / usage, "as fast as python -c pass")
 
 
-PARTS = {"renderer": bench_renderer, "step": bench_step, "help": bench_help}
+def bench_sweep() -> Iterator[Measurement]:
+    """What a thousand runs cost beside their own work."""
+    from headstudio.sweep.bench import measurements
+
+    for name, seconds, runs in measurements():
+        yield Measurement(name, seconds / runs)
+
+
+PARTS = {"renderer": bench_renderer, "step": bench_step, "help": bench_help, "sweep": bench_sweep}
 
 
 def machine() -> dict[str, str | int | float]:

@@ -23,6 +23,7 @@ from typing import Any
 
 from headstudio.cli import explain
 from headstudio.errors import UserError
+from headstudio.files import file_time, put
 
 FOLDER = "attempts"
 
@@ -260,28 +261,6 @@ def scheduler_job() -> str:
         return ""  # perhaps somebody's interactive allocation, which outlives its runs
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID", "")
-
-
-def file_time(folder: Path) -> float:
-    """Now, by the clock that stamps the files of `folder` (a file server's, which may differ from ours)."""
-    probe = folder / f".now-{uuid.uuid4().hex}"
-    try:
-        probe.touch()
-        return probe.stat().st_mtime
-    except OSError:
-        return time.time()
-    finally:
-        probe.unlink(missing_ok=True)
-
-
-def put(path: Path, text: str) -> None:
-    """Put `text` at `path` in one rename, so that a reader sees the old or the new, never half."""
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _create(path: Path, text: str) -> bool:

@@ -70,6 +70,29 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
         (["init.per_triangle=0"], "init.per_triangle=0 is not possible: it must be at least 1."),
         (["densify.max_gaussians=9"], "densify.max_gaussians=9 is below the head's 9206 triangles"),
         (["prompt=xyzzy"], "prompt='xyzzy' has no word that the prior knows; use words of its vocabulary file"),
+        (
+            ["-m", "hydra/launcher=slrm"],
+            "hydra/launcher=slrm does not exist: it is one of debug, local, slurm, slurm_preem",
+        ),
+        (
+            ["-m", "hydra.launcher.wrkers=2"],
+            "hydra.launcher.wrkers is not a key of this launcher's profile. Did you mean",
+        ),
+        (
+            ["-m", "+hydra.launcher.x=2"],
+            "hydra.launcher.x is not a key of this launcher's profile. Its keys: workers, ",
+        ),
+        (
+            ["-m", "hydra.launcher.workers=two"],
+            "hydra.launcher.workers=two does not fit: Value 'two' of type 'str' could",
+        ),
+        (["-m", "hydra.launcher.workers=0"], "hydra.launcher.workers=0 must be at least 1, or null."),
+        (["-m", "seed=1,2", "hydra.launcher.freeze=[nix]"], "hydra.launcher.freeze names 'nix', which is no package"),
+        (["-m", "scale.steps=3,-2"], "scale.steps=-2 must be a whole number of at least 1."),
+        (
+            ["-m", "hydra/launcher=slurm", "hydra.launcher.sbatch.constraint=a"],
+            "hydra.launcher.sbatch.constraint is no op",
+        ),
         (["hydra.run.dir=/proc/nowhere"], "The output directory /proc/nowhere cannot be written"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -80,7 +103,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path: Path, arguments: li
     assert told.stderr.startswith(sentence)
     assert told.stderr.count("\n") == 1
     assert "Traceback" not in told.stdout
-    assert not list((tmp_path / "outputs").glob("*"))
+    assert not [path for folder in ("outputs", "multirun") for path in (tmp_path / folder).glob("*")]
 
 
 def test_a_mistake_leaves_the_work_of_others_alone(tmp_path: Path) -> None:
@@ -101,6 +124,44 @@ def test_what_a_broken_run_has_logged_is_kept(tmp_path: Path) -> None:
     paths.steps.unlink()
     paths.remove_unbegun()
     assert not paths.root.exists()
+
+
+def test_without_slurm_the_sentence_says_where_to_go(tmp_path: Path) -> None:
+    told = command("-m", "seed=1,2", "hydra/launcher=slurm", cwd=tmp_path, PATH="/nowhere")
+    assert told.returncode == 2
+    assert told.stderr.startswith(
+        "hydra/launcher=slurm needs sbatch, which this machine does not have; give the command"
+    )
+    assert not list((tmp_path / "multirun").glob("*"))
+
+
+def test_a_profile_of_ones_own(tmp_path: Path) -> None:
+    folder = tmp_path / "config" / "headstudio" / "hydra" / "launcher"
+    folder.mkdir(parents=True)
+    profile = folder / "ours.yaml"
+    profile.write_text("# Ours\ndefaults: [slurm, _self_]\npartition: gpu\n")
+    words = ["--cfg", "hydra", "--package", "hydra.launcher", "hydra/launcher=ours"]
+    shown = command(*words, cwd=tmp_path, XDG_CONFIG_HOME=str(tmp_path / "config"))
+    assert "partition: gpu" in shown.stdout
+    assert "max_requeues: 5" in shown.stdout
+    moved = command(
+        "-m", "--config-dir", "config/headstudio", "hydra/launcher=ours", "seed=1", cwd=tmp_path, PATH="/nowhere"
+    )
+    assert "needs sbatch" in moved.stderr
+    profile.write_text("# Ours\ndefaults: [slurm, _self_]\npartitoin: gpu\n")
+    told = command(*words, cwd=tmp_path, XDG_CONFIG_HOME=str(tmp_path / "config"))
+    assert "hydra.launcher.partitoin is not a key of this launcher's profile. Did you mean 'partition'?" in told.stderr
+
+
+def test_two_commands_for_one_run_have_one_writer(tmp_path: Path) -> None:
+    from headstudio.claim import Attempt
+
+    (tmp_path / "run").mkdir()
+    with Attempt.begin(tmp_path / "run"):
+        told = command("scale=smoke", "hydra.run.dir=run", cwd=tmp_path)
+    assert told.returncode == 2
+    assert told.stderr.startswith(f"{tmp_path / 'run'} is being worked on by process {os.getpid()} on ")
+    assert not (tmp_path / "run" / "FAILED").exists()
 
 
 def test_everything_is_shown_on_request(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader
@@ -52,22 +52,21 @@ class Composer:
                 that don't convert, references that lead nowhere.
         """
         from hydra.core.hydra_config import HydraConfig
-        from omegaconf import OmegaConf, open_dict, read_write
+        from omegaconf import open_dict, read_write
 
         config = self._copy(overrides)
         before = HydraConfig.instance().cfg
         try:
             with open_dict(config), read_write(config):
                 config.hydra.job.id = config.hydra.job.num = number
-                HydraConfig.instance().set_config(config)  # where `${hydra:...}` looks
-                hydra_node = config.pop("hydra")
-                OmegaConf.resolve(config)  # first: the signature in the directory's name is quicker to take then
-                config.hydra = hydra_node
-                with read_write(config.hydra), read_write(config.hydra.runtime):
-                    sweep = config.hydra.sweep
-                    sweep.dir, sweep.subdir = str(sweep.dir), str(sweep.subdir)
-                    directory = Path(os.path.abspath(os.path.join(sweep.dir, sweep.subdir)))
-                    config.hydra.runtime.output_dir = str(directory)
+                HydraConfig.instance().cfg = config  # type: ignore[assignment]  # where `${hydra:...}` looks
+                for key in config:
+                    if key != "hydra":
+                        _resolve(config, key)  # before the directory: the signature in its name is quicker to take then
+                sweep = config.hydra.sweep
+                sweep.dir, sweep.subdir = str(sweep.dir), str(sweep.subdir)
+                directory = Path(os.path.abspath(os.path.join(sweep.dir, sweep.subdir)))
+                config.hydra.runtime.output_dir = str(directory)
         finally:
             HydraConfig.instance().cfg = before
         return Composed(tuple(overrides), config, directory)
@@ -100,6 +99,16 @@ class Composer:
 
     def _is_group(self, override: Override) -> bool:
         return bool(self._loader.repository.group_exists(override.key_or_group))  # type: ignore[attr-defined]
+
+
+def _resolve(config: DictConfig, key: Any) -> None:
+    """Resolve all references below a top-level key, in place."""
+    from omegaconf import OmegaConf
+
+    if OmegaConf.is_interpolation(config, key):
+        config[key] = config[key]
+    elif not OmegaConf.is_missing(config, key) and OmegaConf.is_config(config[key]):
+        OmegaConf.resolve(config[key])
 
 
 def fingerprint(loader: ConfigLoader, master: DictConfig, extra: str) -> str | None:

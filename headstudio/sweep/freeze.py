@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstudio.cli import conf_dir
 from headstudio.errors import UserError
+from headstudio.files import put
 from headstudio.runstate import assets_fingerprint
 
 if TYPE_CHECKING:
@@ -64,21 +65,26 @@ def freeze_code(folder: Path, packages: Sequence[str]) -> str:
     return code
 
 
-def freeze_run(root: Path, archive: Path, task: Callable[[DictConfig], Any], config: DictConfig) -> None:
+def pack(task: Callable[[DictConfig], Any], config: DictConfig) -> bytes:
+    """What a worker needs: the function to call and the config, composed and resolved, with Hydra's node."""
+    import cloudpickle
+    from hydra import version
+
+    packed: bytes = cloudpickle.dumps((task, config, version.getbase()))
+    return packed
+
+
+def freeze_run(root: Path, archive: Path, packed: bytes) -> None:
     """Write a run's `frozen` folder.
 
     Args:
         root: the run's directory, made if need be.
         archive: the zip of `freeze_code`; linked, so that a thousand runs share it, copied where links are impossible.
-        task: what to call.
-        config: composed and resolved, with Hydra's node.
+        packed: from `pack`.
     """
-    import cloudpickle
-    from hydra import version
-
     folder = root / "frozen"
     folder.mkdir(parents=True, exist_ok=True)
-    _put(folder / "job.pkl", cloudpickle.dumps((task, config, version.getbase())))
+    put(folder / "job.pkl", packed)
     link = folder / "code.zip"
     if link.exists() and link.samefile(archive):
         return
@@ -90,7 +96,7 @@ def freeze_run(root: Path, archive: Path, task: Callable[[DictConfig], Any], con
 
 
 def thaw_run(root: Path) -> tuple[Callable[[DictConfig], Any], DictConfig]:
-    """What `freeze_run` wrote; Hydra is set to the version whose behaviour the command asked for."""
+    """What `pack` was given; Hydra is set to the version whose behaviour the command asked for."""
     import cloudpickle
     from hydra import version
 
@@ -188,9 +194,3 @@ def _zip(folder: Path, archive: Path) -> None:
             if path.is_file() and not name.startswith(ASSETS) and "__pycache__" not in name:
                 file.write(path, name)
     partial.replace(archive)
-
-
-def _put(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    partial.write_bytes(content)
-    partial.replace(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import pickle
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from headstudio import claim
 from headstudio.runstate import RunPaths, surroundings
 from headstudio.sweep import freeze, slurm
-from headstudio.sweep.compose import Composed, Composer, fingerprint
+from headstudio.sweep.compose import Composer, fingerprint
 from headstudio.sweep.record import Command, Entry, Sweep
 from headstudio.sweep.state import OPEN, RunState, read_states
 from headstudio.sweep.watch import wait
@@ -33,7 +34,7 @@ class Planned:
     """What a command comes to: an entry per run, and the configs of those that must be done."""
 
     entries: tuple[Entry, ...]  # one per override list, in order; the same run may stand there twice
-    todo: dict[str, Composed]
+    todo: dict[str, bytes]  # name to what `freeze.pack` made of it
     composed_by: str | None
 
 
@@ -74,7 +75,7 @@ def launch(
         sweep, earlier, composer, batch, first_number, task, fingerprint(loader, master, str(surroundings()))
     )
     sweep.prepare()
-    command = submit(sweep, engine, planned, task, packages)
+    command = submit(sweep, engine, planned, packages)
     names = list(dict.fromkeys(entry.name for entry in planned.entries))
     ended = [] if detach else wait(sweep, command, names)
     states: dict[str, RunState | None] = dict.fromkeys(names) | {state.name: state for state in ended}
@@ -82,17 +83,15 @@ def launch(
     return [results[entry.name] for entry in planned.entries]
 
 
-def submit(
-    sweep: Sweep, engine: Engine, planned: Planned, task: Callable[[DictConfig], Any], packages: Sequence[str]
-) -> Command:
+def submit(sweep: Sweep, engine: Engine, planned: Planned, packages: Sequence[str]) -> Command:
     """Freeze what is to be done, record the command, hand it over.
 
     Raises:
         UserError: from the engine; what was made for it is removed again.
     """
     code = freeze.freeze_code(sweep.code, packages) if planned.todo else ""
-    for name, composed in planned.todo.items():
-        freeze.freeze_run(sweep.root / name, sweep.code / f"{code}.zip", task, composed.config)
+    for name, packed in planned.todo.items():
+        freeze.freeze_run(sweep.root / name, sweep.code / f"{code}.zip", packed)
     entries = {e.name: Entry(e.name, e.overrides, code if e.name in planned.todo else "") for e in planned.entries}
     command = Command.now(engine, list(entries.values()), planned.composed_by)
     return hand_over(sweep, engine, command)
@@ -131,15 +130,17 @@ def _plan(
         if composed_by is not None and command.composed_by == composed_by
         for entry in command.entries
     }
+    gc.freeze()  # composing makes a lot of garbage; what is there already need not be looked through each time
     entries: list[Entry] = []
-    composed: dict[str, Composed] = {}
+    composed: dict[str, bytes] = {}  # packed at once: a thousand living configs would keep the garbage collector busy
     for number, overrides in enumerate(batch, first_number):
         name = known.get(tuple(overrides))
         if name is None or not RunPaths(sweep.root / name).done.exists():
             run = composer.compose(overrides, number)
             getattr(task, "check", lambda config: None)(run.config)
             name = os.path.relpath(run.directory, sweep.root)
-            composed.setdefault(name, run)
+            if name not in composed:
+                composed[name] = freeze.pack(task, run.config)
         entries.append(Entry(name, tuple(overrides)))
     open_ = {s.name for s in read_states(sweep, earlier) if s.state in OPEN} if earlier else set()
     open_ |= {name for name in composed if claim.working(sweep.root / name, slurm.job_is_alive)}
@@ -148,7 +149,7 @@ def _plan(
     return Planned(tuple(entries), todo, composed_by)
 
 
-def _tell(entries: Sequence[Entry], todo: dict[str, Composed], open_: set[str]) -> None:
+def _tell(entries: Sequence[Entry], todo: dict[str, bytes], open_: set[str]) -> None:
     names = {entry.name for entry in entries}
     twice = len(entries) - len(names)
     waiting = len(names & open_)

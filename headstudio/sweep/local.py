@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstudio import claim
 from headstudio.errors import UserError
+from headstudio.files import file_time
 from headstudio.sweep.engine import Seen
 from headstudio.sweep.freeze import environment
 
@@ -78,7 +79,7 @@ class Local:
         path = record_path(sweep, command.stamp)
         try:
             content: dict[str, Any] = json.loads(path.read_bytes())
-            silent = claim.file_time(path.parent) - path.stat().st_mtime
+            silent = file_time(path.parent) - path.stat().st_mtime
         except (OSError, ValueError):
             return {}
         owner = claim.Owner(**content["owner"])

@@ -23,6 +23,7 @@ from typing import Any
 from submitit.local.local import LocalExecutor, LocalJob
 
 from headstudio import claim
+from headstudio.files import put
 from headstudio.sweep import local
 from headstudio.sweep.freeze import environment
 from headstudio.sweep.job import Job
@@ -142,7 +143,7 @@ class Queue:
             "waiting": [entry.job for entry in self.waiting],
             "running": list(self.running),
         }
-        claim.put(local.record_path(self.sweep, self.stamp), json.dumps(content))
+        put(local.record_path(self.sweep, self.stamp), json.dumps(content))
         self._touched = time.monotonic()
 
 

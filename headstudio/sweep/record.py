@@ -17,6 +17,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstudio import claim
 from headstudio.errors import UserError
+from headstudio.files import put
 
 if TYPE_CHECKING:
     from headstudio.sweep.engine import Engine
@@ -60,7 +62,7 @@ class Command:
         """This process's command."""
         kind = type(engine)
         settings = {"_target_": f"{kind.__module__}.{kind.__qualname__}", **asdict(engine)}  # type: ignore[call-overload]
-        stamp = f"{time.strftime('%Y%m%dT%H%M%S')}-{uuid.uuid4().hex[:6]}"
+        stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{uuid.uuid4().hex[:4]}"
         person = f"{getpass.getuser()}@{socket.gethostname()}"
         now, owner = time.time(), claim.Owner.here()
         return cls(stamp, tuple(sys.argv), now, person, owner, settings, tuple(entries), composed_by)
@@ -142,7 +144,7 @@ class Sweep:
 
     def save(self, command: Command) -> None:
         """Write a command's file (again, when its job ids are known)."""
-        claim.put(self.folder / "commands" / f"{command.stamp}.json", json.dumps(asdict(command)) + "\n")
+        put(self.folder / "commands" / f"{command.stamp}.json", json.dumps(asdict(command)) + "\n")
 
     def forget(self, command: Command) -> None:
         """Remove the file of a command that came to nothing."""

@@ -81,7 +81,7 @@ class Slurm:
         executor = SlurmExecutor(sweep.jobs, max_num_timeout=self.max_requeues + 1)
         frozen = environment(sweep.code / runs[0][1])
         executor.update_parameters(
-            job_name=f"{sweep.root.name[:40]}-{stamp[-6:]}",
+            job_name=f"{sweep.root.name[:40]}-{stamp[-4:]}",
             partition=self.partition,
             account=self.account,
             qos=self.qos,

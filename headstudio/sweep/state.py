@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from headstudio import claim
+from headstudio.files import file_time
 from headstudio.runstate import RunPaths
 from headstudio.sweep.engine import Seen
 from headstudio.sweep.record import Command, Run, Sweep
@@ -58,7 +59,7 @@ def read_states(sweep: Sweep, commands: Sequence[Command] | None = None) -> list
         asked = {r.command.stamp: r.command for r, more in zip(runs, unfinished, strict=True) if more and r.command}
         # The scheduler before the records: a job that ends in between is seen at its end, not taken for lost
         answers = {stamp: command.engine.ask(sweep, command) for stamp, command in asked.items()}
-        now = claim.file_time(sweep.folder)
+        now = file_time(sweep.folder)
         return list(pool.map(lambda run: _state(sweep, run, answers, now), runs))
 
 
@@ -155,7 +156,7 @@ def _tail(log: Path | None) -> str:
 
 
 def _log(sweep: Sweep, run: Run, last: claim.Record | None) -> Path | None:
-    if last is not None and last.log:
+    if last is not None and last.log and (not last.outcome or _began(run, last)):
         return Path(last.log)
     if run.command is not None and run.entry.job:
         log = run.command.engine.log(sweep, run.entry.job)

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from headstudio.claim import put
+from headstudio.files import put
 from headstudio.progress import duration
 from headstudio.runstate import RunPaths
 from headstudio.sweep.state import STATES, RunState
