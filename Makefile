@@ -1,10 +1,10 @@
-# make setup | demo | test | check | bench. Everything runs in .venv, which is made when it is missing or outdated.
+# make setup | demo | test | test-slurm | check | bench. Everything runs in .venv, which is made when it is missing or outdated.
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.headstudio-installed
 
-.PHONY: setup demo test check bench
+.PHONY: setup demo test test-slurm check bench
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -22,6 +22,10 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(PY) -m pytest
+
+# A SLURM of one node, brought up and torn down by the tests; as root, with Debian's slurm-wlm and munge
+test-slurm: $(STAMP)
+	$(PY) -m pytest -m slurm -rs
 
 check: $(STAMP)
 	$(PY) -m ruff check .

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +33,6 @@ def hydra_of(folder: Path, *overrides: str) -> tuple[Any, Any]:
     words = ["hydra.sweep.dir=somewhere", *overrides]
     master = hydra.compose_config("config", words, RunMode.MULTIRUN, with_log_configuration=False)
     return hydra.config_loader, master
-
-
-@pytest.fixture(autouse=True)
-def no_hydra_left() -> Iterator[None]:
-    yield
-    GlobalHydra.instance().clear()
 
 
 CHOICES = {group: sorted(options) for group, options in groups().items() if group != "experiment"}

@@ -23,6 +23,7 @@ from headstudio.sweep import slurm
 
 UNAVAILABLE = Cluster.unavailable()
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.slurm,
     pytest.mark.skipif(UNAVAILABLE is not None, reason=str(UNAVAILABLE)),
     pytest.mark.timeout(400),
