@@ -10,10 +10,10 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from conftest import tiny_head_arrays
 from test_trainer import make_parts, make_trainer
 
 from headstudio.claim import held
@@ -43,13 +43,13 @@ def forked(work: Callable[[], None]) -> int:
         os._exit(1)
 
 
-def fit(root: Path) -> None:
+def fit(root: Path, arrays: dict[str, Any]) -> None:
     """A run as `headstudio.run` does it, with a head of 80 triangles and pictures of 24 x 24."""
     torch.set_num_threads(1)
     paths = RunPaths(root)
     with held(root) as attempt:
         saved = load_checkpoint(paths.checkpoint, "s") if paths.checkpoint.exists() else None
-        parts = make_parts(HeadModel(**tiny_head_arrays()))
+        parts = make_parts(HeadModel(**arrays))
         trainer = make_trainer(STEPS, checkpoint_every_steps=3, log_every_steps=1)
         trainer.fit(parts, RunPaths(root, attempt.check), "s", JsonlLogger(paths.steps), saved)
         state = load_checkpoint(paths.checkpoint, "s")
@@ -60,13 +60,18 @@ def ended(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
-    """The directory of a run that was left alone, and the seconds it took."""
-    root = tmp_path_factory.mktemp("undisturbed")
-    begin = time.monotonic()
-    assert ended(forked(lambda: fit(root))) == 0
-    return root, time.monotonic() - begin
+WHOLE: list[tuple[Path, float]] = []
+
+
+@pytest.fixture
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny_arrays: dict[str, Any]) -> tuple[Path, float]:
+    """The directory of a run that was left alone, and the seconds it took; made once."""
+    if not WHOLE:
+        root = tmp_path_factory.mktemp("undisturbed")
+        begin = time.monotonic()
+        assert ended(forked(lambda: fit(root, tiny_arrays))) == 0
+        WHOLE.append((root, time.monotonic() - begin))
+    return WHOLE[0]
 
 
 def without_seconds(path: Path) -> list[dict[str, float]]:
@@ -85,12 +90,14 @@ def equal(one: object, other: object) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
-def test_killed_at_random_moments_it_ends_the_same(tmp_path: Path, undisturbed: tuple[Path, float], seed: int) -> None:
+def test_killed_at_random_moments_it_ends_the_same(
+    tmp_path: Path, undisturbed: tuple[Path, float], tiny_arrays: dict[str, Any], seed: int
+) -> None:
     whole, seconds = undisturbed
     dice = random.Random(seed)
     deaths = 0
     for kills in range(KILLS + 1):
-        pid = forked(lambda: fit(tmp_path))
+        pid = forked(lambda: fit(tmp_path, tiny_arrays))
         if kills < KILLS:  # the last one may end
             time.sleep(dice.uniform(0.0, seconds))
             os.kill(pid, dice.choice(SIGNALS))

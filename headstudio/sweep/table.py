@@ -51,8 +51,14 @@ def headline(states: Sequence[RunState]) -> str:
     return f"{_count(states)}: {', '.join(parts)}" if states else "no runs"
 
 
-def status_table(sweep: Sweep, states: Sequence[RunState]) -> Table:
-    """Run, what differs, state, step, scores, time left, node, log or reason: a line per run."""
+def status_table(sweep: Sweep, states: Sequence[RunState], shown: Sequence[int] | None = None) -> Table:
+    """Run, what differs, state, step, scores, time left, node, log or reason: a line per run.
+
+    Args:
+        sweep: whose runs.
+        states: all of them; a run's number is its place here.
+        shown: the numbers of those to show; None is all.
+    """
     from rich.table import Table
     from rich.text import Text
 
@@ -65,7 +71,8 @@ def status_table(sweep: Sweep, states: Sequence[RunState]) -> Table:
     for name in ("state", "step", *scores, "left", "node"):
         table.add_column(name, justify="right", no_wrap=name in ("state", "step", "left"))
     table.add_column("log or reason", overflow="fold")
-    for number, state in enumerate(states):
+    for number in range(len(states)) if shown is None else shown:
+        state = states[number]
         step = f"{state.step}/{state.steps or '?'}" if state.step and state.state != "finished" else ""
         table.add_row(
             str(number),
@@ -86,11 +93,9 @@ def live_table(sweep: Sweep, states: Sequence[RunState], *, height: int) -> Rend
     from rich.text import Text
 
     order = ("running", "failed", "killed", "stopped", "queued", "finished")
-    ranked = sorted(states, key=lambda state: order.index(state.state))
-    room = max(3, height - 9)
-    shown = set(map(id, ranked[:room]))
-    table = status_table(sweep, [state for state in states if id(state) in shown])
-    table.title = f"{sweep.root}\n{headline(states)}"
+    ranked = sorted(range(len(states)), key=lambda number: order.index(states[number].state))
+    shown = sorted(ranked[: max(3, height - 9)])
+    table = status_table(sweep, states, shown)
     left = len(states) - len(shown)
     return Group(table, Text(f"and {left} more: python -m headstudio.sweep status {sweep.root}")) if left else table
 

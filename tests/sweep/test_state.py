@@ -274,6 +274,8 @@ def test_a_long_table_is_cut_to_the_terminal(tmp_path: Path) -> None:
     assert "100 runs: 10 running, 89 finished, 1 failed" in " ".join(text.split())
     assert "because" in text
     assert "more: python -m headstudio.sweep status" in text
+    failed = next(line for line in text.splitlines() if "because" in line)
+    assert failed.split()[1] == "5"  # the number that `retry` takes, not its place on the screen
 
 
 def test_runs_are_named_by_number_name_or_part(three: tuple[Sweep, list[state.RunState]]) -> None:
