@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -112,7 +113,8 @@ def test_after_any_kill_wandb_has_every_step_once(tmp_path: Path) -> None:
 
     for first, last, seconds in ((0, 6, 0.01), (3, 9, 4.0), (6, 12, 0.0)):
         words = [sys.executable, "-c", KILLED, str(tmp_path), str(first), str(last), str(seconds)]
-        done = subprocess.run(words, check=False, capture_output=True, text=True)
+        own = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+        done = subprocess.run(words, check=False, capture_output=True, text=True, env=own)
         assert done.returncode == (-signal.SIGKILL if seconds else 0), done.stderr
         time.sleep(1.1)  # W&B names its folders by the second
     files = sorted((tmp_path / "wandb").glob("offline-run-*-abc123/run-abc123.wandb"))
