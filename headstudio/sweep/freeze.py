@@ -14,6 +14,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import sysconfig
 import uuid
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -139,14 +140,57 @@ def environment(code: Path) -> dict[str, str]:
     return {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
 
 
+def own_packages(config: DictConfig) -> set[str]:
+    """The packages that a config's `_target_`s name and that are neither installed nor Python's own: a user's code."""
+    from omegaconf import OmegaConf
+
+    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
+    names = {target.partition(".")[0] for target in _targets(plain)} - {"headstudio"}
+    installed = {Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return {name for name in names if (at := _place_of(name)) and not any(at.is_relative_to(p) for p in installed)}
+
+
+def _targets(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        if isinstance(node.get("_target_"), str):
+            yield node["_target_"]
+        node = list(node.values())
+    if isinstance(node, list):
+        for value in node:
+            yield from _targets(value)
+
+
 def _files(packages: Sequence[str]) -> Iterator[tuple[str, Path]]:
     """Name inside the frozen folder and path of every file."""
-    folders = [("conf", conf_dir()), *((name.replace(".", "/"), _folder_of(name)) for name in packages)]
-    for name, folder in folders:
-        for path in sorted(folder.rglob("*")):
-            inside = path.relative_to(folder)
-            if path.is_file() and path.suffix != ".pyc" and not any(p.startswith((".", "__pyc")) for p in inside.parts):
-                yield f"{name}/{inside.as_posix()}", path
+    yield from _below("conf", conf_dir())
+    for package in dict.fromkeys(packages):
+        place = _place_of(package)
+        if place is None:
+            raise UserError(f"hydra.launcher.freeze names {package!r}, which is no package that Python finds here.")
+        if place.is_dir():
+            yield from _below(package.replace(".", "/"), place)
+        else:
+            yield place.name, place
+
+
+def _below(name: str, folder: Path) -> Iterator[tuple[str, Path]]:
+    for path in sorted(folder.rglob("*")):
+        inside = path.relative_to(folder)
+        if path.is_file() and path.suffix != ".pyc" and not any(p.startswith((".", "__pyc")) for p in inside.parts):
+            yield f"{name}/{inside.as_posix()}", path
+
+
+def _place_of(package: str) -> Path | None:
+    """A package's folder, or a module's file; None if Python finds no source of it."""
+    try:
+        spec = find_spec(package)
+    except (ImportError, ValueError):
+        return None
+    if spec is None:
+        return None
+    if spec.submodule_search_locations:
+        return Path(next(iter(spec.submodule_search_locations))).resolve()
+    return Path(spec.origin).resolve() if spec.origin and spec.origin.endswith(".py") else None
 
 
 def _copy_kernels(source: Path, target: Path) -> None:
@@ -154,13 +198,6 @@ def _copy_kernels(source: Path, target: Path) -> None:
     for kernel in source.parent.glob(f"__pycache__/{source.stem}.*.nb[ic]") if source.suffix == ".py" else ():
         (target.parent / "__pycache__").mkdir(exist_ok=True)
         shutil.copy2(kernel, target.parent / "__pycache__")
-
-
-def _folder_of(package: str) -> Path:
-    spec = find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise UserError(f"hydra.launcher.freeze names {package!r}, which is no package that Python finds here.")
-    return Path(next(iter(spec.submodule_search_locations)))
 
 
 def _origin(code: str) -> dict[str, Any]:

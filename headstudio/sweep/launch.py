@@ -36,6 +36,7 @@ class Planned:
     entries: tuple[Entry, ...]  # one per override list, in order; the same run may stand there twice
     todo: dict[str, bytes]  # name to what `freeze.pack` made of it
     composed_by: str | None
+    packages: set[str]  # the user's own, which the configs name
 
 
 def launch(
@@ -75,7 +76,7 @@ def launch(
         sweep, earlier, composer, batch, first_number, task, fingerprint(loader, master, str(surroundings()))
     )
     sweep.prepare()
-    command = submit(sweep, engine, planned, packages)
+    command = submit(sweep, engine, planned, [*packages, *sorted(planned.packages)])
     names = list(dict.fromkeys(entry.name for entry in planned.entries))
     ended = [] if detach else wait(sweep, command, names)
     states: dict[str, RunState | None] = dict.fromkeys(names) | {state.name: state for state in ended}
@@ -130,6 +131,7 @@ def _plan(
         if composed_by is not None and command.composed_by == composed_by
         for entry in command.entries
     }
+    own: dict[str, set[str]] = {}
     gc.freeze()  # composing makes a lot of garbage; what is there already need not be looked through each time
     entries: list[Entry] = []
     composed: dict[str, bytes] = {}  # packed at once: a thousand living configs would keep the garbage collector busy
@@ -141,12 +143,15 @@ def _plan(
             name = os.path.relpath(run.directory, sweep.root)
             if name not in composed:
                 composed[name] = freeze.pack(task, run.config)
+            alike = f"{run.config.hydra.runtime.choices} {[word for word in overrides if '_target_' in word]}"
+            if alike not in own:
+                own[alike] = freeze.own_packages(run.config)
         entries.append(Entry(name, tuple(overrides)))
     open_ = {s.name for s in read_states(sweep, earlier) if s.state in OPEN} if earlier else set()
     open_ |= {name for name in composed if claim.working(sweep.root / name, slurm.job_is_alive)}
     todo = {n: r for n, r in composed.items() if n not in open_ and not RunPaths(sweep.root / n).done.exists()}
     _tell(entries, todo, open_)
-    return Planned(tuple(entries), todo, composed_by)
+    return Planned(tuple(entries), todo, composed_by, set().union(*own.values()))
 
 
 def _tell(entries: Sequence[Entry], todo: dict[str, bytes], open_: set[str]) -> None:

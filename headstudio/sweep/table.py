@@ -104,8 +104,8 @@ def relative(sweep: Sweep, state: RunState) -> str:
     """A run's log as seen from the sweep's directory, so that a line stays short."""
     if state.log is None:
         return ""
-    root = sweep.root.absolute()
-    return str(state.log.relative_to(root)) if state.log.is_relative_to(root) else str(state.log)
+    root, log = sweep.root.absolute(), state.log.absolute()
+    return str(log.relative_to(root)) if log.is_relative_to(root) else str(log)
 
 
 def write_summary(sweep: Sweep, states: Sequence[RunState]) -> None:

@@ -90,7 +90,7 @@ def _goodbye(sweep: Sweep, command: Command, look: Callable[[], list[RunState]],
     """What Ctrl-C comes to."""
     from headstudio.sweep.local import Local
 
-    if not isinstance(command.engine, Local):
+    if not isinstance(command.engine, Local) or not command.submitted:
         return said or (
             f"The runs go on. See them with: python -m headstudio.sweep watch {sweep.root}    "
             f"stop them with: python -m headstudio.sweep cancel {sweep.root}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import json
 import resource
 import shutil
 import signal
@@ -14,9 +15,11 @@ from pathlib import Path
 import psutil
 import pytest
 from app import expected
+from omegaconf import OmegaConf
 from shell import Shell, ended
 
 from headstudio import claim
+from headstudio.sweep import freeze
 from headstudio.sweep.local import Local
 from headstudio.sweep.queue import Queue
 from headstudio.sweep.record import Command, Entry, Sweep
@@ -168,6 +171,36 @@ def test_code_and_config_are_those_of_the_command(shell: Shell) -> None:
     assert "exists" in shell.sweep("repeat", "kept", "again", code=2)
     shown = shell.sweep("repeat", "again/attempts", "other", code=2)
     assert "carries no frozen run" in shown
+
+
+def test_a_users_own_code_is_frozen_without_being_asked(tmp_path: Path) -> None:
+    """What a `_target_` names and pip has not installed is copied: a package, or one file in the current directory."""
+    (tmp_path / "lab").mkdir()
+    (tmp_path / "lab" / "__init__.py").write_text("")
+    (tmp_path / "lab" / "regs.py").write_text("class Mine: ...\n")
+    (tmp_path / "alone.py").write_text("def metric(): ...\n")
+    config = OmegaConf.create(
+        {
+            "reg": {"_target_": "lab.regs.Mine", "deep": [{"_target_": "torch.nn.Linear"}]},
+            "metrics": {"one": {"_target_": "alone.metric"}, "other": {"_target_": "json.loads"}},
+            "head": {"_target_": "headstudio.head.anny.load_anny"},
+            "gone": {"_target_": "nothing_of_this_name.x"},
+            "hydra": {"_target_": "app.work"},
+        }
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(tmp_path))
+        own = freeze.own_packages(config)
+        assert own == {"lab", "alone"}
+        code = freeze.freeze_code(tmp_path / "code", ["headstudio", *sorted(own)])
+        again = freeze.freeze_code(tmp_path / "code", ["headstudio", *sorted(own)])
+        (tmp_path / "alone.py").write_text("def metric(): return 1\n")
+        edited = freeze.freeze_code(tmp_path / "code", ["headstudio", *sorted(own)])
+    assert code == again != edited
+    assert (tmp_path / "code" / code / "lab" / "regs.py").exists()
+    assert (tmp_path / "code" / code / "alone.py").read_text() == "def metric(): ...\n"
+    assert (tmp_path / "code" / code / "conf" / "config.yaml").exists()
+    assert json.loads((tmp_path / "code" / code / "code.json").read_text())["versions"]["torch"]
 
 
 def test_debug_runs_one_after_the_other_here(shell: Shell) -> None:

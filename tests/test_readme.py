@@ -1,0 +1,62 @@
+"""The commands of the README are commands: each composes, or parses, as it stands there."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_automatic_config_search_path
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import setup_globals
+from hydra.types import RunMode
+
+from headstudio import cli
+from headstudio.run import register_resolvers
+from headstudio.settings import check
+from headstudio.sweep.__main__ import parser
+from headstudio.sweep.compose import Composer
+
+ROOT = Path(__file__).parents[1]
+LINES = [
+    line.strip().partition("  #")[0] for line in (ROOT / "README.md").read_text().splitlines() if line[:4] == "    "
+]
+RUNS = [line for line in LINES if line.startswith("python -m headstudio.run ")]
+SWEEPS = [line for line in LINES if line.startswith("python -m headstudio.sweep ")]
+
+
+def test_there_is_something_to_test() -> None:
+    assert len(RUNS) >= 8
+    assert {line.split()[3] for line in SWEEPS} == {
+        *("status", "watch", "logs", "cancel", "retry", "show", "repeat", "clean")
+    }
+
+
+@pytest.mark.parametrize("line", RUNS)
+def test_a_run_composes(line: str) -> None:
+    words = [word for word in cli.quote_prompts(shlex.split(line)[3:]) if "=" in word]
+    GlobalHydra.instance().clear()
+    try:
+        register_resolvers()
+        setup_globals()
+        search_path = create_automatic_config_search_path("x.py", None, str(cli.conf_dir()))
+        hydra = Hydra.create_main_hydra2("test", search_path)
+        swept = [word for word in words if not word.startswith(("hydra.", "hydra/"))]
+        own = [word for word in words if word not in swept]
+        master = hydra.compose_config("config", ["hydra.sweep.dir=x", *own], RunMode.MULTIRUN, False)
+        (batch,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(swept), None)
+        composer = Composer(hydra.config_loader, master)
+        for number, overrides in enumerate(batch):
+            check(composer.compose(overrides, number).config)
+    finally:
+        GlobalHydra.instance().clear()
+
+
+@pytest.mark.parametrize("line", SWEEPS)
+def test_a_sweep_command_is_understood(line: str) -> None:
+    words = line.replace("[", "").replace("]", "").split()[3:]
+    arguments = parser().parse_args(words)
+    assert str(getattr(arguments, "sweep", "SWEEP")) == "SWEEP"
