@@ -61,6 +61,9 @@ def stopping_at_once() -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         raise Interrupted(f"Stopped by {signal.Signals(number).name}; nothing that was saved is lost.", number)
 
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals do not come here
+        return
     previous = {number: signal.getsignal(number) for number in STOPPING}
     for number in STOPPING:
         signal.signal(number, stop)

@@ -18,6 +18,7 @@ from headstudio.avatar.densify import Densifier, Every
 from headstudio.avatar.init import SuperResolution
 from headstudio.avatar.rigged import RiggedGaussians
 from headstudio.camera import CameraSampler
+from headstudio.claim import ClaimLost
 from headstudio.errors import UserError
 from headstudio.guidance.distill import GuidanceResult, Snapshot
 from headstudio.head.model import HeadModel
@@ -197,6 +198,25 @@ def test_a_kill_loses_only_the_steps_since_the_checkpoint(tmp_path: Path, tiny_h
     fit(make_trainer(), resumed, tmp_path / "killed")
     assert same(resumed.avatar.state_dict(), whole.avatar.state_dict())
     assert logged(tmp_path / "killed") == logged(tmp_path / "whole")
+
+
+def test_who_has_lost_the_run_writes_no_checkpoint(tmp_path: Path, tiny_head: HeadModel) -> None:
+    """Another process took over while this one slept; only what the new owner saves may lie there."""
+    calls = []
+
+    def lose() -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            raise ClaimLost("taken over")
+
+    paths = RunPaths(tmp_path / "run", lose)
+    paths.prepare()
+    with pytest.raises(ClaimLost):
+        make_trainer().fit(make_parts(tiny_head), paths, "s", JsonlLogger(paths.steps), None)
+    assert load_checkpoint(paths.checkpoint, "s")["step"] == 2  # the first was still its own
+    with pytest.raises(ClaimLost):
+        RunPaths(tmp_path / "run", lambda: (_ for _ in ()).throw(ClaimLost("taken over"))).finish("s", {})
+    assert not paths.done.exists()
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,25 +50,26 @@ class Job:
             Exception: what made the run fail, so that the scheduler shows the job as failed.
         """
         requeue = signal.getsignal(signal.SIGUSR2)  # submitit's: dumps `checkpoint()`, asks SLURM, exits
-        job = claim.scheduler_job()
-        try:
-            with (
-                stopping_at_once(),
-                claim.held(self.root, log=self.log.replace("%j", job), code=self.code) as attempt,
-            ):
-                try:
-                    if RunPaths(self.root).done.exists():  # another command's job was quicker
-                        return None
-                    if slurm.restarts() > self.max_requeues:
-                        raise TooOften(self._too_often())
-                    return do(self.root)
-                except Interrupted as stop:
-                    for number in STOPPING:  # one goodbye is enough
-                        signal.signal(number, signal.SIG_IGN)
-                    self._stop(stop, attempt, requeue)
-        except claim.Busy as busy:
-            log.warning("%s", busy)
+        log_file = self.log.replace("%j", claim.scheduler_job())
+        with stopping_at_once():
+            try:
+                with claim.held(self.root, log=log_file, code=self.code) as attempt:
+                    try:
+                        return self._do_unless_done()
+                    except Interrupted as stop:
+                        self._stop(stop, attempt.end, requeue)
+            except Interrupted as stop:  # while the run was not yet, or no longer, ours
+                self._stop(stop, lambda outcome, reason: None, requeue)
+            except claim.Busy as busy:
+                log.warning("%s", busy)
         return None
+
+    def _do_unless_done(self) -> JobReturn | None:
+        if RunPaths(self.root).done.exists():  # another command's job was quicker
+            return None
+        if slurm.restarts() > self.max_requeues:
+            raise TooOften(self._too_often())
+        return do(self.root)
 
     def checkpoint(self) -> DelayedSubmission:
         """What submitit starts again: the same, as everything else is in the run's directory."""
@@ -75,29 +77,31 @@ class Job:
 
         return DelayedSubmission(self)
 
-    def _stop(self, stop: Interrupted, attempt: claim.Attempt, requeue: object) -> None:
+    def _stop(self, stop: Interrupted, end: Callable[[str, str], None], requeue: object) -> None:
         """Everything is saved: be started again if the scheduler only wants its node back, else end here.
 
         SLURM warns with SIGUSR2 before the time limit. SIGTERM has four meanings, told apart by what SLURM says of the
         job: preempted and already to be started again; preempted, but with time to leave, after which only a job that
         asks is started again; cancelled; out of time in spite of the warning.
         """
+        for number in STOPPING:  # one goodbye is enough (signals come to the main thread, so this is it)
+            signal.signal(number, signal.SIG_IGN)
         name = signal.Signals(stop.number).name
         own = slurm.own_job()
         if own is None:
-            attempt.end("stopped", str(stop))
+            end("stopped", str(stop))
         elif own.is_requeued:
-            attempt.end("requeued", f"Preempted. {stop}")
+            end("requeued", f"Preempted. {stop}")
         elif stop.number == signal.SIGUSR2 or own.is_preempted:
             if slurm.restarts() >= self.max_requeues:
                 raise TooOften(self._too_often())
-            attempt.end("requeued", f"{name} from SLURM. {stop}")
+            end("requeued", f"{name} from SLURM. {stop}")
             log.info("%s: asking SLURM to start this job again", name)
             assert callable(requeue)
             requeue(signal.SIGUSR2, None)
         else:
             why = "out of time" if own.reason == "TimeLimit" else "cancelled"
-            attempt.end("stopped", f"{name} from SLURM, {why} ({own.state}). {stop}")
+            end("stopped", f"{name} from SLURM, {why} ({own.state}). {stop}")
         sys.exit(128 + stop.number)
 
     def _too_often(self) -> str:

@@ -17,6 +17,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+import headstudio
 from headstudio.errors import UserError
 
 
@@ -27,6 +28,7 @@ def work(config: DictConfig) -> dict[str, object]:
     paths = RunPaths(Path(HydraConfig.get().runtime.output_dir))
     checkpoint = paths.checkpoint
     state = json.loads(checkpoint.read_text()) if checkpoint.exists() else {"step": 0, "chain": ""}
+    (paths.root / "imported.txt").write_text(str(headstudio.__file__))
     with (paths.root / "starts.txt").open("a") as file:
         file.write(f"{os.environ.get('CUDA_VISIBLE_DEVICES', '-')} {time.time()} {state['step']}\n")
     with StopRequest() as stop:

@@ -31,6 +31,7 @@ def test_what_fails_or_is_killed_leaves_the_others_alone(shell: Shell) -> None:
     out = shell.run("n=0,1,2,3", "fail=[1]", "die=[2]", "hydra.launcher.workers=2", code=1)
     assert shell.states() == {"n0": "finished", "n1": "failed", "n2": "killed", "n3": "finished"}
     assert [shell.result(n) for n in (0, 3)] == [expected(n, 3) for n in (0, 3)]
+    assert Path((shell.root(0) / "imported.txt").read_text()).is_relative_to(shell.folder / "sweep" / ".sweep" / "code")
     assert "failed n1-steps3: ZeroDivisionError: run 1 was told to fail" in out
     assert "killed n2-steps3: The process was killed by SIGKILL" in out
     logs = [Path(line.strip()) for line in out.splitlines() if line.strip().endswith("_log.out")]

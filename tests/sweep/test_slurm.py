@@ -87,6 +87,7 @@ def test_an_array_in_which_one_fails_one_is_killed_and_one_eats_all_memory(shell
     assert "failed n1-steps3: ZeroDivisionError: run 1 was told to fail" in out
     assert "exceeded memory limit" in out.partition("killed n3-steps3: ")[2].partition("\n")[0]
     assert [shell.result(n) for n in (0, 4, 5)] == [expected(n, 3) for n in (0, 4, 5)]
+    assert Path((shell.root(0) / "imported.txt").read_text()).is_relative_to(shell.folder / "sweep" / ".sweep" / "code")
     (script,) = (shell.folder / "sweep" / ".sweep" / "jobs").glob("*_submission.sh")
     assert "--array=0-5" in script.read_text()  # one array
     array = script.name.partition("_")[0]
