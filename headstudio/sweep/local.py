@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstudio import claim
 from headstudio.errors import UserError
-from headstudio.files import file_time
+from headstudio.files import file_time, put
 from headstudio.sweep.engine import Seen
 from headstudio.sweep.freeze import environment
 
@@ -89,11 +90,11 @@ class Local:
         return waiting | {job: Seen("RUNNING", True, owner.host) for job in content["running"]}
 
     def cancel(self, sweep: Sweep, command: Command, names: frozenset[str]) -> None:
+        jobs = [entry.job for entry in command.submitted.values() if entry.name in names and entry.job]
         folder = cancel_path(sweep, command.stamp)
         folder.mkdir(exist_ok=True)
-        for entry in command.submitted.values():
-            if entry.name in names and entry.job:
-                (folder / entry.job).touch()
+        # All in one file: else the queue might stop the first and start the next in its place
+        put(folder / f"{uuid.uuid4().hex}.json", json.dumps(jobs))
 
     def log(self, sweep: Sweep, job: str) -> Path:
         return sweep.jobs.absolute() / f"{job}_0_log.out"
@@ -105,7 +106,7 @@ def record_path(sweep: Sweep, stamp: str) -> Path:
 
 
 def cancel_path(sweep: Sweep, stamp: str) -> Path:
-    """A folder in which a file with a job's id asks the queue to stop that job."""
+    """A folder in which each file asks the queue to stop some jobs, all at once."""
     return sweep.queues / f"{stamp}.cancel"
 
 

@@ -66,6 +66,7 @@ class Queue:
         self.waiting: deque[Entry] = deque(command.submitted.values())
         self.free = engine.slots()
         self.running: dict[str, tuple[Entry, subprocess.Popen[bytes], dict[str, str]]] = {}
+        self.cancelled: set[str] = set()
         self._stop = False
         self._touched = 0.0
 
@@ -108,6 +109,8 @@ class Queue:
         return bool(ended)
 
     def _verdict(self, job: str, code: int) -> tuple[str, str]:
+        if job in self.cancelled:
+            return "stopped", "Cancelled."
         if code < 0:
             name = signal.Signals(-code).name
             why = " (by hand, or by the system because memory ran out)" if name == "SIGKILL" else ""
@@ -123,17 +126,20 @@ class Queue:
 
     def _cancel(self) -> bool:
         """Do what `python -m headstudio.sweep cancel` asks for."""
-        folder = local.cancel_path(self.sweep, self.stamp)
-        asked = set(os.listdir(folder)) if folder.exists() else set()
+        asked: set[str] = set()
+        for path in local.cancel_path(self.sweep, self.stamp).glob("*.json"):
+            asked |= set(json.loads(path.read_bytes()))
+            path.unlink()
+        self.cancelled |= asked
         for job in asked & self.running.keys():
             self.running[job][1].send_signal(signal.SIGTERM)
-            (folder / job).unlink(missing_ok=True)
         before = len(self.waiting)
         self.waiting = deque(entry for entry in self.waiting if entry.job not in asked)
         return len(self.waiting) != before
 
     def _on_stop(self, number: int, frame: FrameType | None) -> None:
         self._stop = True
+        self.cancelled |= self.running.keys()
         for _, process, _ in self.running.values():
             process.send_signal(signal.SIGTERM)
 

@@ -105,6 +105,10 @@ def _judge(run: Run, last: claim.Record | None, seen: Seen | None, silence: bool
             return ("queued", f"to be started again ({why})") if coming else ("running", "")
         return "killed", f"{why or 'Its process is gone without a word'}:"
     if waits:
+        # A process writes its end before its job is gone; only a job that waits again is really waiting
+        leaving = seen is not None and seen.state in ("RUNNING", "COMPLETING")
+        if leaving and last is not None and last.outcome != "requeued" and _began(run, last):
+            return last.outcome, last.reason
         return "queued", why
     if last is not None and _began(run, last):
         if last.outcome != "requeued":

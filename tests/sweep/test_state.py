@@ -113,6 +113,10 @@ def attempt(root: Path, outcome: str, *, alive: bool = False, job: str = "7", en
         ("failed", False, SILENCE, "failed", "because failed"),
         ("stopped", False, CANCELLED, "stopped", "because stopped"),
         ("killed", False, GONE, "killed", "because killed"),
+        ("failed", False, RUNNING, "failed", "because failed"),  # its job is about to end
+        ("stopped", False, RUNNING, "stopped", "because stopped"),
+        ("failed", False, PENDING, "queued", "Priority"),  # somebody had SLURM start it again
+        ("requeued", False, RUNNING, "queued", "RUNNING"),
         ("requeued", False, PENDING, "queued", "Priority"),
         ("requeued", False, SILENCE, "queued", "SLURM does not answer"),
         ("requeued", False, GONE, "stopped", "not started again: because requeued"),
