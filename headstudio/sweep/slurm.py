@@ -10,6 +10,7 @@ import contextlib
 import io
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
@@ -80,6 +81,9 @@ class Slurm:
 
         executor = SlurmExecutor(sweep.jobs, max_num_timeout=self.max_requeues + 1)
         frozen = environment(sweep.code / runs[0][1])
+        # A node without affinity shows a job all of its processors; the same number everywhere means the same bytes
+        names = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
+        threads = {name: str(self.cpus_per_task) for name in names if name not in os.environ}
         executor.update_parameters(
             job_name=f"{sweep.root.name[:40]}-{stamp[-4:]}",
             partition=self.partition,
@@ -92,7 +96,7 @@ class Slurm:
             array_parallelism=self.array_parallelism,
             signal_delay_s=self.signal_delay_s,
             stderr_to_stdout=True,
-            setup=[*self.setup, *(f"export {name}='{value}'" for name, value in frozen.items())],
+            setup=[*_exports(threads), *self.setup, *_exports(frozen)],
             additional_parameters={"requeue": True, **self.sbatch},
         )
         log = str(self.log(sweep, "%j"))
@@ -121,6 +125,10 @@ class Slurm:
         known = _say("sinfo", "-h", "-o", "%R").split() if "partition" in said.lower() else []
         names = f" Partitions here: {', '.join(dict.fromkeys(known))}." if known else ""
         return f"SLURM refused the jobs ({said or error}); nothing was submitted. It was asked for {keys}.{names}"
+
+
+def _exports(variables: Mapping[str, str]) -> list[str]:
+    return [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
 
 
 def squeue(jobs: Iterable[str]) -> dict[str, Seen] | None:

@@ -36,6 +36,8 @@ def say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str],
     """Puts a script in the place of one of SLURM's commands."""
     folder = tmp_path / "bin"
     folder.mkdir()
+    for name in ("PYTHONPATH", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
 
     def put(name: str, script: str) -> None:
@@ -71,8 +73,9 @@ def test_what_sbatch_is_asked_for(tmp_path: Path, say: Callable[[str, str], None
     for option in ("account", "qos"):
         assert f"--{option}" not in text
     assert text.index("module load cuda") < text.index("export PYTHONPATH=") < text.index("submitit.core._submit")
-    assert f"export PYTHONPATH='{sweep.code / 'c0de'}" in text
-    assert "export PYTHONSAFEPATH='1'" in text  # else the current directory's code would come first
+    assert text.index("export OMP_NUM_THREADS=2\nexport NUMBA_NUM_THREADS=2\n") < text.index("module load cuda")
+    assert f"export PYTHONPATH={sweep.code / 'c0de'}" in text
+    assert "export PYTHONSAFEPATH=1" in text  # else the current directory's code would come first
     assert all((sweep.jobs / f"100_{n}_submitted.pkl").exists() for n in range(3))
 
 
