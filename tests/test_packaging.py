@@ -58,6 +58,10 @@ def test_the_wheel_carries_settings_assets_types_and_licence(wheel: Path) -> Non
         assert f"headstudio/{file.relative_to(ROOT)}" in names
     for file in ROOT.joinpath("headstudio", "assets").rglob("*"):
         assert file.is_dir() or str(file.relative_to(ROOT)) in names
+    for file in ROOT.joinpath("launchers", "hydra_plugins").rglob("*.yaml"):
+        assert str(file.relative_to(ROOT / "launchers")) in names
+    assert "hydra_plugins/headstudio_launchers/launcher.py" in names
+    assert "hydra_plugins/__init__.py" not in names  # a namespace that other Hydra plugins share
     assert "headstudio/py.typed" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert any(name.endswith("licenses/NOTICE") for name in names)
@@ -83,6 +87,11 @@ def test_the_installed_package_makes_a_head_in_an_empty_folder(python: Path, tmp
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["gaussians"] > 0
     assert metrics["seconds"] > 0
+
+    swept = run("-m", "headstudio.run", "-m", "seed=1", "scale=smoke", "metrics=none", "hydra.sweep.dir=sweep")
+    assert "1 run in" in " ".join(swept.split())
+    assert "1 run: 1 finished" in run("-m", "headstudio.sweep", "status", "sweep")
+    assert len(list((tmp_path / "sweep").glob("*/avatar.ply"))) == 1
 
     again = run("-m", "headstudio.run", "scale=smoke", "prompt=a head with green skin and purple hair")
     assert "Already finished" in again

@@ -93,6 +93,7 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
             ["-m", "hydra/launcher=slurm", "hydra.launcher.sbatch.constraint=a"],
             "hydra.launcher.sbatch.constraint is no op",
         ),
+        (["-m", "hydra.sweep.dir=/proc/nowhere"], "The sweep directory /proc/nowhere cannot be written (No such"),
         (["hydra.run.dir=/proc/nowhere"], "The output directory /proc/nowhere cannot be written"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -138,9 +138,20 @@ class Sweep:
         raise UserError(f"{root} is not a sweep: it has no .sweep folder. Give the directory that -m printed.")
 
     def prepare(self) -> None:
-        """Make the folders."""
-        for folder in (self.folder / "commands", self.jobs, self.code, self.queues):
-            folder.mkdir(parents=True, exist_ok=True)
+        """Make the folders.
+
+        Raises:
+            UserError: if they cannot be written.
+        """
+        try:
+            for folder in (self.folder / "commands", self.jobs, self.code, self.queues):
+                folder.mkdir(parents=True, exist_ok=True)
+            put(self.folder / "commands" / ".writable", "")
+        except OSError as error:
+            raise UserError(
+                f"The sweep directory {self.root} cannot be written ({error.strerror}); name another one with "
+                "hydra.sweep.dir=..."
+            ) from error
 
     def save(self, command: Command) -> None:
         """Write a command's file (again, when its job ids are known)."""

@@ -11,6 +11,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
 from omegaconf import OmegaConf
 
+from headstudio.sweep.record import Sweep
+
 
 class GridSweeper(BasicSweeper):
     """`BasicSweeper`, except that a failed run does not end the sweep and configs are composed once, not twice."""
@@ -24,7 +26,7 @@ class GridSweeper(BasicSweeper):
         batches = self.split_arguments(parser.parse_overrides(arguments), self.max_batch_size)
         folder = Path(str(self.config.hydra.sweep.dir))
         is_new = not folder.exists()
-        folder.mkdir(parents=True, exist_ok=True)
+        Sweep(folder.absolute()).prepare()
         OmegaConf.save(self.config, folder / "multirun.yaml")
         results: list[Sequence[JobReturn]] = []
         try:
