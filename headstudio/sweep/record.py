@@ -13,6 +13,7 @@ import json
 import os
 import socket
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -146,7 +147,8 @@ class Sweep:
         try:
             for folder in (self.folder / "commands", self.jobs, self.code, self.queues):
                 folder.mkdir(parents=True, exist_ok=True)
-            put(self.folder / "commands" / ".writable", "")
+            with tempfile.TemporaryFile(dir=self.folder / "commands"):
+                pass
         except OSError as error:
             raise UserError(
                 f"The sweep directory {self.root} cannot be written ({error.strerror}); name another one with "

@@ -1,44 +1,23 @@
-"""How a run stands, from every mixture of what its directory and the scheduler say; and the tables made of it."""
+"""How a run stands, from every mixture of what its directory and the scheduler say."""
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from scheduler import that_says
 
 from headstudio import claim
 from headstudio.errors import UserError
 from headstudio.runstate import RunPaths
-from headstudio.sweep import actions, record, state, table
+from headstudio.sweep import record, state, table
 from headstudio.sweep.engine import Seen
 from headstudio.sweep.record import Command, Entry, Sweep
-
-
-@dataclass(frozen=True)
-class Scheduler:
-    """An engine whose every answer is given beforehand."""
-
-    answer: Any
-
-    def ask(self, sweep: Sweep, command: Command) -> Any:
-        return self.answer
-
-    def log(self, sweep: Sweep, job: str) -> Path:
-        return sweep.jobs / f"{job}_0_log.out"
-
-    def check(self) -> None: ...
-
-    def submit(self, sweep: Sweep, command: Command) -> dict[str, str]:
-        return {name: f"again-{name}" for name in command.submitted}
-
-    def cancel(self, sweep: Sweep, command: Command, names: frozenset[str]) -> None: ...
-
 
 GONE: dict[str, Seen] = {}
 PENDING = {"7": Seen("PENDING", True, "", "Priority")}
@@ -52,27 +31,12 @@ def sweep_of(root: Path, answer: Any, *, job: str = "7", age_s: float = 100.0) -
     """A sweep of the one run `run`, submitted some time ago by a command that is over, as job 7."""
     sweep = Sweep(root)
     sweep.prepare()
-    command = Command.now(_plain(answer), [Entry("run", ("seed=1",), "c0de", job)])
+    command = Command.now(that_says(answer), [Entry("run", ("seed=1",), "c0de", job)])
     dead = claim.Owner(claim.Owner.here().host, 2**22 - 1, 0.0)
     sweep.save(replace(command, time=time.time() - age_s, owner=dead))
     (sweep.jobs / "7_0_log.out").write_text("Loading\nBus error\n")
     (root / "run").mkdir(exist_ok=True)
     return sweep
-
-
-def _plain(answer: Any) -> Scheduler:
-    plain = None if answer is None else {job: vars(seen) for job, seen in answer.items()}
-    return Scheduler(plain)
-
-
-@pytest.fixture(autouse=True)
-def readable_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Answers went through a file of JSON; give them their class back."""
-
-    def ask(self: Scheduler, sweep: Sweep, command: Command) -> Any:
-        return None if self.answer is None else {job: Seen(**seen) for job, seen in self.answer.items()}
-
-    monkeypatch.setattr(Scheduler, "ask", ask)
 
 
 def attempt(root: Path, outcome: str, *, alive: bool = False, job: str = "7", ended_ago_s: float = 50.0) -> None:
@@ -187,7 +151,9 @@ def test_slurms_own_words_tell_more_than_the_last_line(tmp_path: Path) -> None:
 def test_a_default_that_changed_hides_the_run_it_replaced(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, GONE)
     sweep.save(
-        Command.now(_plain(GONE), [Entry("run-anew", ("seed=1",), "c0de", "9"), Entry("b", ("seed=2",), "c0de", "9")])
+        Command.now(
+            that_says(GONE), [Entry("run-anew", ("seed=1",), "c0de", "9"), Entry("b", ("seed=2",), "c0de", "9")]
+        )
     )
     assert [s.name for s in state.read_states(sweep)] == ["run-anew", "b"]
 
@@ -198,7 +164,7 @@ def test_a_thousand_runs_are_read_in_two_seconds(tmp_path: Path) -> None:
     jobs = [f"7_{n}" for n in range(1000)]
     answer = {job: Seen("RUNNING" if n % 2 else "PENDING", True, "node") for n, job in enumerate(jobs)}
     entries = [Entry(f"r{n}", (f"seed={n}",), "c0de", job) for n, job in enumerate(jobs)]
-    sweep.save(Command.now(_plain(answer), entries))
+    sweep.save(Command.now(that_says(answer), entries))
     for n in range(0, 1000, 3):
         RunPaths(tmp_path / f"r{n}").prepare()
         RunPaths(tmp_path / f"r{n}").finish("s", {"clip_score": n})
@@ -206,104 +172,6 @@ def test_a_thousand_runs_are_read_in_two_seconds(tmp_path: Path) -> None:
     states = state.read_states(sweep)
     assert time.monotonic() - begin < 2
     assert [s.state for s in states[:3]] == ["finished", "queued", "queued"]
-
-
-# Tables and actions
-
-
-@pytest.fixture
-def three(tmp_path: Path) -> tuple[Sweep, list[state.RunState]]:
-    """A finished, a failed and a waiting run that differ in `reg`."""
-    sweep = Sweep(tmp_path)
-    sweep.prepare()
-    entries = [
-        Entry(f"run-{reg}", (f"reg={reg}", "+seed=1"), "c0de", f"7_{reg}") for reg in ("none", "strict", "scaled")
-    ]
-    sweep.save(Command.now(_plain({"7_scaled": PENDING["7"]}), entries))
-    paths = RunPaths(tmp_path / "run-none")
-    paths.prepare()
-    paths.grid.write_bytes(b"png")
-    paths.finish("s", {"clip_score": 0.25, "phase_seconds": {"head": 0.5}, "x": "y"})
-    (tmp_path / "run-strict" / "frozen").mkdir(parents=True)
-    (tmp_path / "run-strict" / "frozen" / "job.pkl").write_bytes(b"")
-    (sweep.code / "c0de").mkdir()
-    with pytest.raises(ZeroDivisionError), claim.Attempt.begin(tmp_path / "run-strict", log="7_strict_0_log.out"):
-        raise ZeroDivisionError("by zero [really]")
-    return sweep, state.read_states(sweep)
-
-
-def test_only_what_differs_is_shown(three: tuple[Sweep, list[state.RunState]]) -> None:
-    assert table.differing(three[1]) == ["reg"]
-
-
-def test_the_summary_files_hold_every_run(three: tuple[Sweep, list[state.RunState]]) -> None:
-    sweep, states = three
-    table.write_summary(sweep, states)
-    with (sweep.root / "summary.csv").open(newline="") as file:
-        records = list(csv.DictReader(file))
-    assert [(r["reg"], r["status"], r["clip_score"]) for r in records] == [
-        ("none", "finished", "0.25"),
-        ("strict", "failed", ""),
-        ("scaled", "queued", ""),
-    ]
-    assert (sweep.root / records[0]["grid"]).exists()
-    same = json.loads((sweep.root / "summary.json").read_text())
-    assert [r["phase_seconds.head"] for r in same] == [0.5, "", ""]
-    table.write_summary(sweep, [])
-
-
-def test_the_table_names_scores_reasons_logs_and_pictures(
-    three: tuple[Sweep, list[state.RunState]], capsys: pytest.CaptureFixture[str]
-) -> None:
-    table.print_table(*three)
-    out = capsys.readouterr().out
-    for text in ("none", "0.25", "run-none/grid.png", "failed run-strict: ZeroDivisionError: by zero [really]"):
-        assert text in out
-    assert "7_strict_0_log.out" in out
-    assert "phase_seconds" not in out
-
-
-def test_a_long_table_is_cut_to_the_terminal(tmp_path: Path) -> None:
-    from rich.console import Console
-
-    many = [
-        state.RunState(f"r{n}", {"seed": str(n)}, "finished" if n < 90 else "running", tmp_path / f"r{n}")
-        for n in range(100)
-    ]
-    many[5] = replace(many[5], state="failed", reason="because")
-    console = Console(width=120, height=30, record=True)
-    console.print(table.live_table(Sweep(tmp_path), many, height=30))
-    text = console.export_text()
-    assert len(text.splitlines()) <= 30
-    assert "100 runs: 10 running, 89 finished, 1 failed" in " ".join(text.split())
-    assert "because" in text
-    assert "more: python -m headstudio.sweep status" in text
-    failed = next(line for line in text.splitlines() if "because" in line)
-    assert failed.split()[1] == "5"  # the number that `retry` takes, not its place on the screen
-
-
-def test_runs_are_named_by_number_name_or_part(three: tuple[Sweep, list[state.RunState]]) -> None:
-    sweep, states = three
-    for word in ("1", "run-strict", "stri", f"{sweep.root}/run-strict/"):
-        assert [s.name for s in actions.chosen(sweep, [word], states)] == ["run-strict"]
-    assert actions.chosen(sweep, [], states) == states
-    with pytest.raises(UserError, match=r"'run' names 3 runs of .* \(run-none, run-strict, run-scaled\); give one's"):
-        actions.chosen(sweep, ["run"], states)
-    with pytest.raises(UserError, match="'9' names no runs of"):
-        actions.chosen(sweep, ["9"], states)
-
-
-def test_only_what_went_wrong_is_tried_again(three: tuple[Sweep, list[state.RunState]]) -> None:
-    sweep, states = three
-    with pytest.raises(UserError, match="run-none is finished: there is nothing to try again"):
-        actions.retry(sweep, states[:1], named=True)
-    with pytest.raises(UserError, match="run-scaled is queued"):
-        actions.retry(sweep, states[2:], named=True)
-    assert actions.retry(sweep, states, named=False) == "1 runs submitted again."
-    *_, last = sweep.commands()
-    assert [(entry.name, entry.code, entry.job) for entry in last.entries] == [
-        ("run-strict", "c0de", "again-run-strict")
-    ]
 
 
 # Directories that are none, or of another time
