@@ -47,7 +47,8 @@ def headline(states: Sequence[RunState]) -> str:
         # What waits will take as long as what runs, as many at a time as run now
         whole = [s.eta_s * s.steps / (s.steps - s.step) for s in states if s.eta_s and s.steps > s.step]
         ahead = counts["queued"] / counts["running"] * (sum(whole) / len(whole)) if whole else 0.0
-        parts.append(f"about {duration(max(running) + ahead)} left")
+        if whole or not counts["queued"]:  # a run that is only being judged tells nothing of those that wait
+            parts.append(f"about {duration(max(running) + ahead)} left")
     return f"{_count(states)}: {', '.join(parts)}" if states else "no runs"
 
 

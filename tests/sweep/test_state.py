@@ -138,6 +138,8 @@ def test_progress_and_time_left(tmp_path: Path) -> None:
     assert (found.step, found.steps, found.eta_s) == (10, 40, 30.0)
     assert table.headline([found]) == "1 run: 1 running, about 00:30 left"
     assert table.headline([found, replace(found, state="queued", eta_s=None)]).endswith("about 01:10 left")
+    judged = replace(found, step=40, eta_s=0.0)
+    assert table.headline([judged, replace(found, state="queued", eta_s=None)]) == "2 runs: 1 queued, 1 running"
 
 
 def test_slurms_own_words_tell_more_than_the_last_line(tmp_path: Path) -> None:
