@@ -5,7 +5,6 @@ Nothing here imports torch; Hydra is imported where it is needed, so that `--hel
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import hashlib
 import re
@@ -146,12 +145,6 @@ def explain(error: BaseException, arguments: Sequence[str]) -> str | None:
                 "name another one with hydra.run.dir=... (or hydra.sweep.dir=... in a multirun)."
             )
     return None
-
-
-def write_failure(path: Path, reason: str) -> None:
-    """Leave the reason of a failed run in its directory, if that can be written at all."""
-    with contextlib.suppress(OSError):
-        path.write_text(reason + "\n", encoding="utf-8")
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -118,7 +118,8 @@ def _watch(sweep: Sweep) -> int:
     from headstudio.sweep.watch import follow
 
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
-    states = follow(sweep, lambda: read_states(sweep))
+    every_s = max(command.engine.look_every_s for command in sweep.commands())
+    states = follow(sweep, lambda: read_states(sweep), every_s=every_s)
     write_summary(sweep, states)
     print_table(sweep, states)
     return int(any(state.state != "finished" for state in states))

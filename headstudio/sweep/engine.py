@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 if TYPE_CHECKING:
     from headstudio.sweep.record import Command, Sweep
@@ -23,6 +23,8 @@ class Seen:
 
 class Engine(Protocol):
     """Carries runs to where they are done."""
+
+    look_every_s: ClassVar[float]  # how often a watcher may `ask`
 
     def check(self) -> None:
         """Raise `UserError` if nothing can be submitted from here."""

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from headstudio import claim
 from headstudio.sweep.engine import Seen
@@ -26,6 +26,8 @@ class InProcess:
     Args:
         post_mortem: open pdb where a run failed.
     """
+
+    look_every_s: ClassVar[float] = 0.5
 
     post_mortem: bool
 

@@ -80,7 +80,7 @@ def launch(
     names = list(dict.fromkeys(entry.name for entry in planned.entries))
     ended = [] if detach else wait(sweep, command, names)
     states: dict[str, RunState | None] = dict.fromkeys(names) | {state.name: state for state in ended}
-    results = {name: _result(sweep, command, name, state, composer) for name, state in states.items()}
+    results = {name: _result(sweep, command, name, state) for name, state in states.items()}
     return [results[entry.name] for entry in planned.entries]
 
 
@@ -167,7 +167,7 @@ def _tell(entries: Sequence[Entry], todo: dict[str, bytes], open_: set[str]) -> 
     log.info("%d run%s: %s", len(entries), "s" * (len(entries) != 1), ", ".join(filter(None, parts)))
 
 
-def _result(sweep: Sweep, command: Command, name: str, state: RunState | None, composer: Composer) -> JobReturn:
+def _result(sweep: Sweep, command: Command, name: str, state: RunState | None) -> JobReturn:
     """What Hydra's sweepers want to know of a run."""
     from hydra.core.utils import JobReturn, JobStatus
     from submitit.core.utils import JobPaths

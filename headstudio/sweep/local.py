@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from headstudio import claim
 from headstudio.errors import UserError
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class Local:
     """Settings of `hydra/launcher=local`; each is explained where it has its value, in launchers/."""
+
+    look_every_s: ClassVar[float] = 0.5
 
     workers: int | None
     gpus_per_run: int

@@ -16,7 +16,7 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from headstudio.errors import UserError
 from headstudio.sweep.engine import Seen
@@ -35,6 +35,8 @@ ALIVE = frozenset(
 @dataclass(frozen=True, kw_only=True)
 class Slurm:
     """Settings of a profile; each is explained where it has its value, in launchers/."""
+
+    look_every_s: ClassVar[float] = 5.0  # slurmctld serves everybody
 
     partition: str | None
     account: str | None

@@ -29,14 +29,14 @@ def wait(sweep: Sweep, command: Command, names: Sequence[str]) -> list[RunState]
         return [state for state in read_states(sweep) if state.name in wanted]
 
     try:
-        states = follow(sweep, look)
+        states = follow(sweep, look, every_s=command.engine.look_every_s)
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt(_goodbye(sweep, command, look, str(stop))) from None
     return sorted(states, key=lambda state: names.index(state.name))
 
 
 def follow(
-    sweep: Sweep, look: Callable[[], list[RunState]], *, every_s: float = 0.5, settle_s: float = 3.0
+    sweep: Sweep, look: Callable[[], list[RunState]], *, every_s: float, settle_s: float = 3.0
 ) -> list[RunState]:
     """Show the runs until none is open; returns their last states.
 

@@ -103,7 +103,7 @@ def test_detached_runs_are_watched_cancelled_and_tried_again(shell: Shell) -> No
     steps = int(shell.sweep("status", "sweep", "--json").partition('"step": ')[2].partition(",")[0])
     assert 0 < steps < 600
     shell.sweep("retry", "sweep", "0")
-    shell.until(lambda: shell.states()["n0"] == "running")
+    shell.until(lambda: shell.states()["n0"] == "running" and len(shell.starts(0, 600)) == 2)
     assert int(shell.starts(0, 600)[1][2]) >= steps
     shell.sweep("cancel", "sweep")
     watched = shell.sweep("watch", "sweep", code=1)

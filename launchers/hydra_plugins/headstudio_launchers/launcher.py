@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import make_dataclass
+from dataclasses import fields, make_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -40,6 +40,12 @@ class Profiles(SearchPathPlugin):
             search_path.append("yours", f"file://{own}")
 
 
+def _keys(engine: Any) -> dict[str, Any]:
+    """Name and type of each of an engine's settings."""
+    hints = get_type_hints(engine)
+    return {field.name: hints[field.name] for field in fields(engine)}
+
+
 class _Launcher(Launcher):
     """What all of them do; each names its engine.
 
@@ -54,7 +60,7 @@ class _Launcher(Launcher):
     def __init__(self, *, freeze: Sequence[str], detach: bool, **settings: Any) -> None:
         plain = {k: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for k, v in settings.items()}
         self._freeze, self._detach, self._settings = list(freeze), detach, plain
-        keys = get_type_hints(self.engine)
+        keys = _keys(self.engine)
         for key in settings.keys() - keys.keys():  # a + on the command line brings them here
             known = ", ".join(keys)
             raise UserError(f"hydra.launcher.{key} is not a key of this launcher's profile. Its keys: {known}.")
@@ -105,7 +111,7 @@ class DebugLauncher(_Launcher):
 def _register(launcher: type[_Launcher], name: str) -> None:
     """The types of a profile's keys, so that Hydra refuses an unknown key or a value that does not fit."""
     own = {"_target_": str, "freeze": list[str], "detach": bool}
-    keys = own | get_type_hints(launcher.engine)
+    keys = own | _keys(launcher.engine)
     schema = make_dataclass(f"{name} launcher", [(key, kind, MISSING) for key, kind in keys.items()])
     ConfigStore.instance().store(group="hydra/launcher", name=f"{name}_keys", node=schema, provider="headstudio")
 
