@@ -15,12 +15,14 @@ from functools import lru_cache
 from pathlib import Path
 
 from headstudio.errors import UserError
+from headstudio.prompts import lists, quoted
 
 USAGE = """\
 One sentence becomes an animatable head.
 
   python -m headstudio.run prompt="a head with green skin, purple hair and red lips"
   python -m headstudio.run -m reg=none,strict,scaled      several runs and one table at the end
+  python -m headstudio.run -m prompt=@tiny8 seed=0,1      a list of sentences (prompts/, or a file) with every seed
   python -m headstudio.run scale=smoke                    a whole run in under 40 seconds
   python -m headstudio.run -m seed=0,1,2 hydra/launcher=slurm   the same on a cluster; see python -m headstudio.sweep
   python -m headstudio.run --cfg job                      the whole setting (--resolve fills in the references)
@@ -68,6 +70,8 @@ def help_text() -> str:
     lines.append(f"  {GROUP}  (how the runs of -m reach machines; keys with --cfg hydra --package hydra.launcher)")
     for name, file in profiles().items():
         lines.append(f"   {'*' if name == 'local' else ' '} {name:<18}{_first_comment(file)}")
+    lines.append("  prompt=@LIST  (with -m: one run per sentence)")
+    lines.extend(f"     {name:<18}{comment}" for name, comment in lists().items())
     lines.append("\nFlags of Hydra itself: python -m headstudio.run --hydra-help")
     return "\n".join(lines)
 
@@ -75,16 +79,15 @@ def help_text() -> str:
 def quote_prompts(arguments: Sequence[str]) -> list[str]:
     """`prompt=` followed by a bare sentence becomes a quoted value, as its commas are the sentence's own.
 
-    To sweep over prompts, quote each one: `prompt="'a green head','a head with a hat'"`.
+    To sweep over prompts, quote each one, `prompt="'a green head','a head with a hat'"`, or name a list, `prompt=@X`.
     """
-    quoted = []
+    whole = []
     for argument in arguments:
         key, _, value = argument.partition("=")
-        if key == "prompt" and not re.match(r"\s*(['\"]|\$\{|choice\(|shuffle\()", value):
-            escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-            argument = f"prompt='{escaped}'"
-        quoted.append(argument)
-    return quoted
+        if key == "prompt" and not re.match(r"\s*(['\"@]|\$\{|choice\(|shuffle\()", value):
+            argument = f"prompt={quoted(value)}"
+        whole.append(argument)
+    return whole
 
 
 def with_sweep_folder(arguments: Sequence[str]) -> list[str]:

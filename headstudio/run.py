@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstudio import cli
+from headstudio.prompts import expand
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -39,7 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
         import hydra
 
         register_resolvers()
-        sys.argv[1:] = arguments
+        sys.argv[1:] = expand(arguments)
         entry = import_module("headstudio.run").job  # not __main__'s: workers import it by name
         hydra.main(version_base="1.3", config_path=str(cli.conf_dir()), config_name="config")(entry)()
     except KeyboardInterrupt as stop:
@@ -118,7 +119,7 @@ def _make_head(
     import torch
     from omegaconf import OmegaConf
 
-    from headstudio import record
+    from headstudio import evaluate, record
     from headstudio.export.ply import save_avatar
     from headstudio.log import JsonlLogger, Loggers
     from headstudio.runstate import load_checkpoint
@@ -127,6 +128,8 @@ def _make_head(
     OmegaConf.save(config, paths.config, resolve=True)
     memory = record.PeakMemory()
     log.info("Making %r in %s", config.prompt, paths.root)
+    metrics = make(config.metrics)
+    evaluate.prepare(metrics)
     parts = build(config)
     more = make(config.logger)(
         directory=paths.root,
@@ -139,22 +142,33 @@ def _make_head(
 
     report = make(config.trainer).fit(parts, paths, signature, loggers, saved)
 
-    log.info("Judging the avatar")
-    generator = torch.Generator().manual_seed(config.seed)
-    metrics: dict[str, Any] = {"signature": signature, "prompt": config.prompt}
-    for metric in make(config.metrics).values():
-        metrics |= metric(parts.avatar, parts.renderer, config.prompt, generator)
-    log.info("Filming it")
-    files = make(config.gallery)(parts.avatar, parts.renderer, parts.motion, paths, generator)
     save_avatar(parts.avatar, paths.avatar, head_name=head_name)
+    log.info("Judging the avatar")
+    results: dict[str, Any] = {"signature": signature, "prompt": config.prompt} | judged(config, paths, metrics)
+    log.info("Filming it")
+    generator = torch.Generator().manual_seed(config.seed)
+    files = make(config.gallery)(parts.avatar, parts.renderer, parts.motion, paths, generator)
     files["avatar"] = paths.avatar
-    metrics |= {"seconds": round(report.seconds, 2), "peak_memory_gb": memory.gigabytes()}
-    metrics |= {"phase_seconds": report.phases}
-    loggers.summary(metrics, files)
+    results |= {"seconds": round(report.seconds, 2), "peak_memory_gb": memory.gigabytes()}
+    results |= {"phase_seconds": report.phases}
+    loggers.summary(results, files)
     loggers.close()
-    paths.finish(signature, metrics)
+    paths.finish(signature, results)
     log.info("Done: %s", paths.root)
-    return metrics
+    return results
+
+
+def judged(config: DictConfig, paths: RunPaths, metrics: dict[str, Any]) -> dict[str, Any]:
+    """The scores of the avatar that lies in a run's directory, and the details that they are made of.
+
+    A run judges what it has saved, so that whoever has its directory can do the same again.
+    """
+    from headstudio import evaluate
+    from headstudio.export.ply import load_avatar
+
+    renderer = make(config.renderer)
+    avatar = load_avatar(paths.avatar, make(config.head)).to(renderer.device)
+    return evaluate.judge(metrics, avatar, renderer, config.prompt)
 
 
 def build(config: DictConfig) -> Parts:

@@ -56,6 +56,10 @@ class RunPaths:
     def metrics(self) -> Path:
         return self.root / "metrics.json"
 
+    def more_scores(self) -> list[Path]:
+        """What `python -m headstudio.evaluate` added after the run: `scores_*.json`."""
+        return sorted(self.root.glob("scores_*.json"))
+
     @property
     def steps(self) -> Path:
         return self.root / "metrics.jsonl"

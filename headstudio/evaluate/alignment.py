@@ -7,9 +7,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from headstudio.camera import cameras_from_orbit
+from headstudio.evaluate import Judgement
 from headstudio.motion.evaluation import evaluation_poses
 from headstudio.synthetic.candidates import Candidates, Verdict, measured
 from headstudio.synthetic.reading import parse
@@ -18,9 +16,9 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
+    from headstudio.evaluate.framing import Framing
     from headstudio.head.model import HeadModel
     from headstudio.render import Renderer
-    from headstudio.types import Cameras, Pose
 
 log = logging.getLogger(__name__)
 REGIONS = ("sclera", "iris", "teeth", "tongue", "mouth", "socket", "lips")  # what the synthetic world paints by
@@ -38,46 +36,40 @@ class Alignment:
     measured.
 
     Args:
-        width, height: of the pictures, pixels.
-        distance, fovy_deg, elevation_deg, target: of the cameras; the framing that the prior has seen.
+        framing: how avatar and world are pictured: the framing that the prior has seen, before a colour that nothing in
+            the world has.
+        elevation_deg: of the cameras.
         rest_azimuths_deg, animation_azimuths_deg: the views at rest, and of each of the other evaluation poses.
-        background: RGB in [0, 1] behind the avatar and the world, a colour that nothing in the world has.
         noticeable, min_pixels, soften_px: as in `synthetic.candidates.Candidates`.
     """
 
     def __init__(
         self,
         *,
-        width: int,
-        height: int,
-        distance: float,
-        fovy_deg: float,
+        framing: Framing,
         elevation_deg: float,
-        target: Sequence[float],
         rest_azimuths_deg: Sequence[float],
         animation_azimuths_deg: Sequence[float],
-        background: Sequence[float],
         noticeable: float,
         min_pixels: int,
         soften_px: int,
     ) -> None:
-        def views(azimuths_deg: Sequence[float]) -> Cameras:
-            return cameras_from_orbit(list(azimuths_deg), elevation_deg, distance, fovy_deg, width, height, target)
-
-        self.rest, self.animation = views(rest_azimuths_deg), views(animation_azimuths_deg)
-        self.background = (float(background[0]), float(background[1]), float(background[2]))
+        self.framing = framing
+        self.rest = framing.cameras(rest_azimuths_deg, elevation_deg)
+        self.animation = framing.cameras(animation_azimuths_deg, elevation_deg)
         self.comparison: dict[str, Any] = {
             "noticeable": noticeable,
             "min_pixels": min_pixels,
             "soften_px": soften_px,
         }
 
-    def __call__(self, avatar: Any, renderer: Renderer, prompt: str, generator: torch.Generator) -> dict[str, float]:
+    def __call__(self, avatar: Any, renderer: Renderer, prompt: str) -> Judgement:
         """{"alignment_rest": ..., "alignment_rest/lips": ..., "alignment_animation": ..., ...}.
 
         `alignment_rest` is the share of the named attributes that are right, `alignment_animation` that of the pairs
-        of attribute and pose; the entries with a name are the same for one attribute. Empty, with a note in the log,
-        where the sentence names nothing that can be measured or the head is not one that the world can paint.
+        of attribute and pose; the entries with a name are the same for one attribute. The details say per pose what
+        was wanted and what is seen. Empty, with a note in the log, where the sentence names nothing that can be
+        measured or the head is not one that the world can paint.
         """
         from headstudio.synthetic.world import World
 
@@ -85,28 +77,26 @@ class Alignment:
         names = measured(reading)
         if not names:
             log.info("Alignment is not measured: the prompt names no attribute of the synthetic world.")
-            return {}
+            return Judgement()
         if not set(REGIONS) <= set(avatar.head.region_names):
             log.info("Alignment is not measured: the synthetic world can't paint this head.")
-            return {}
+            return Judgement()
         head, shape = _on_cpu(avatar)
-        candidates = Candidates(World(head, background=self.background), **self.comparison)
-        verdicts: dict[str, list[dict[str, Verdict]]] = {"rest": [], "animation": []}
+        red, green, blue = (float(value) for value in self.framing.background)
+        candidates = Candidates(World(head, background=(red, green, blue)), **self.comparison)
+        verdicts: dict[str, dict[str, Verdict]] = {}
         for name, pose in evaluation_poses(head).items():
-            kind, cameras = ("rest", self.rest) if name == "rest" else ("animation", self.animation)
-            pictures = self._photograph(avatar, renderer, pose, cameras)
-            verdicts[kind].append(candidates.judge(pictures, reading.attributes, names, shape, pose, cameras))
-        scores: dict[str, float] = {}
-        for kind, poses in verdicts.items():
-            scores |= _shares(f"alignment_{kind}", names, poses)
-        return scores
+            cameras = self.rest if name == "rest" else self.animation
+            pictures = self.framing.photograph(avatar, renderer, pose, cameras).rgb.float().cpu()
+            verdicts[name] = candidates.judge(pictures, reading.attributes, names, shape, pose, cameras)
+        moving = [found for name, found in verdicts.items() if name != "rest"]
+        scores = _shares("alignment_rest", names, [verdicts["rest"]]) | _shares("alignment_animation", names, moving)
+        told = {pose: {name: _told(verdict) for name, verdict in found.items()} for pose, found in verdicts.items()}
+        return Judgement(scores, told)
 
-    @torch.no_grad()
-    def _photograph(self, avatar: Any, renderer: Renderer, pose: Pose, cameras: Cameras) -> Float[Tensor, "B 3 H W"]:
-        device = avatar.means.device
-        _, _, gaussians = avatar.pose(pose.to(device))
-        background = torch.tensor(self.background, device=device)
-        return renderer(gaussians, cameras.to(device), background).rgb.float().cpu()
+
+def _told(verdict: Verdict) -> dict[str, str]:
+    return {"wanted": verdict.wanted, "seen": verdict.nearest}
 
 
 def _on_cpu(avatar: Any) -> tuple[HeadModel, Float[Tensor, " S"]]:

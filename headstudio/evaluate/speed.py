@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from headstudio.camera import ring, select
+from headstudio.evaluate import Judgement
 
 if TYPE_CHECKING:
     from headstudio.render import Renderer
@@ -31,7 +32,7 @@ class Speed:
         self.cameras = [select(around, index) for index in range(views)]
 
     @torch.no_grad()
-    def __call__(self, avatar: Any, renderer: Renderer, prompt: str, generator: torch.Generator) -> dict[str, float]:
+    def __call__(self, avatar: Any, renderer: Renderer, prompt: str) -> Judgement:
         """{"gaussians": N, "render_fps": ...}."""
         device = avatar.means.device
         pose = avatar.head.neutral_pose().to(device)
@@ -43,7 +44,5 @@ class Speed:
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             seconds.append(time.perf_counter() - start)
-        return {
-            "gaussians": float(avatar.num_gaussians),
-            "render_fps": round(1.0 / float(torch.tensor(seconds[1:]).median()), 2),
-        }
+        fps = 1.0 / float(torch.tensor(seconds[1:]).median())
+        return Judgement({"gaussians": float(avatar.num_gaussians), "render_fps": round(fps, 2)})

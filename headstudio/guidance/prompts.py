@@ -84,12 +84,8 @@ class ViewPrompts:
 
     def views(self, cameras: Cameras) -> Int[Tensor, " B"]:
         """The view of each camera as an index into `VIEWS`."""
-        azimuth = cameras.azimuth_deg.abs()
-        view = torch.full(azimuth.shape, VIEWS.index("side"), device=azimuth.device)
-        view[azimuth <= self._front] = VIEWS.index("front")
-        view[azimuth >= self._back] = VIEWS.index("back")
-        view[cameras.elevation_deg > self._overhead] = VIEWS.index("overhead")
-        return view
+        sectors = (self._front, self._back, self._overhead)
+        return view_indices(cameras.azimuth_deg, cameras.elevation_deg, *sectors)
 
     def __call__(self, cameras: Cameras) -> PromptEmbeddings:
         """The embeddings for each camera, on the device where the prior was when they were made."""
@@ -99,6 +95,22 @@ class ViewPrompts:
             null=self._null.expand(count, -1, -1),
             negative=None if self._negative is None else self._negative.expand(count, -1, -1),
         )
+
+
+def view_indices(
+    azimuth_deg: Float[Tensor, " B"],
+    elevation_deg: Float[Tensor, " B"],
+    front_within_deg: float,
+    back_beyond_deg: float,
+    overhead_above_deg: float,
+) -> Int[Tensor, " B"]:
+    """From where each camera sees the head, as an index into `VIEWS`."""
+    azimuth = azimuth_deg.abs()
+    view = torch.full(azimuth.shape, VIEWS.index("side"), device=azimuth.device)
+    view[azimuth <= front_within_deg] = VIEWS.index("front")
+    view[azimuth >= back_beyond_deg] = VIEWS.index("back")
+    view[elevation_deg > overhead_above_deg] = VIEWS.index("overhead")
+    return view
 
 
 def _warn_unknown(key: str, text: str, prior: Prior) -> None:

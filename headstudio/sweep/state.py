@@ -6,6 +6,7 @@ says. Only for the rest it matters whether the scheduler still has their job.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -67,7 +68,7 @@ def _state(sweep: Sweep, run: Run, answers: Mapping[str, Mapping[str, Seen] | No
     root = sweep.root / run.entry.name
     overrides = dict(_pair(text) for text in run.entry.overrides)
     if _done(sweep, run).exists():
-        scores = numbers(json.loads(RunPaths(root).metrics.read_bytes()))
+        scores = read_scores(RunPaths(root))
         return RunState(run.entry.name, overrides, "finished", root, log=_log(sweep, run, None), scores=scores)
     answer = answers.get(run.command.stamp, {}) if run.command else {}
     seen = answer.get(run.entry.job) if answer is not None else None
@@ -131,10 +132,24 @@ def _began(run: Run, last: claim.Record) -> bool:
     return last.ended >= run.command.time
 
 
+def read_scores(paths: RunPaths) -> dict[str, float]:
+    """Every number of a finished run, those that were added later (`python -m headstudio.evaluate`) too.
+
+    A file that cannot be read is left out.
+    """
+    found: dict[str, float] = {}
+    for path in (*paths.more_scores(), paths.metrics):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            found |= numbers(json.loads(path.read_bytes()))
+    return found
+
+
 def numbers(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """Nested numbers as dotted ones, everything else left out."""
+    """Nested numbers as dotted ones; everything else, and what the numbers are means of, left out."""
     found: dict[str, float] = {}
     for key, value in metrics.items():
+        if key == "details":
+            continue
         if isinstance(value, Mapping):
             found |= numbers(value, f"{prefix}{key}.")
         elif isinstance(value, int | float) and not isinstance(value, bool):

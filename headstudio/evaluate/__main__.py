@@ -1,0 +1,147 @@
+"""Score finished runs again, from their directories alone.
+
+    python -m headstudio.evaluate DIRECTORY ...                  do the scores come out as they stand there?
+    python -m headstudio.evaluate DIRECTORY ... metrics=clip     other scores, added to each run
+
+DIRECTORY is a run's, or one that holds runs. Without a setting, each run's own metrics are computed once more and
+compared with its metrics.json; nothing is written, and the exit code is 1 if a score differs. With settings (any
+`metrics=...` or `metrics.x.y=...`), those metrics are computed and written to scores_NAME.json in the run's directory,
+where tables and reports find them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headstudio import cli
+from headstudio.errors import UserError
+from headstudio.runstate import RunPaths
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+UNREPEATABLE = ("render_fps", "seconds", "peak_memory_gb", "phase_seconds.")
+"""What a machine needs differs from time to time."""
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """The command line; the user's mistakes are one sentence and exit code 2."""
+    words = sys.argv[1:] if words is None else list(words)
+    if not words or {"-h", "--help"} & set(words):
+        sys.stdout.write(f"{__doc__}")
+        return 0 if words else 2
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    settings = [word for word in words if "=" in word and not Path(word).exists()]
+    try:
+        if wrong := [word for word in settings if not word.lstrip("+~").startswith(("metrics=", "metrics."))]:
+            raise UserError(f"{wrong[0]}: only metrics can be chosen here; the rest is as the run was made.")
+        runs = list(dict.fromkeys(run for word in words if word not in settings for run in finished_runs(Path(word))))
+        return _add(runs, settings) if settings else _verify(runs)
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def finished_runs(folder: Path) -> Iterator[RunPaths]:
+    """The finished runs in a folder, which may be one itself.
+
+    Raises:
+        UserError: there is none.
+    """
+    candidates = map(RunPaths, (folder, *sorted(p for p in folder.glob("*") if p.is_dir())))
+    found = [paths for paths in candidates if paths.done.exists() and paths.config.exists()]
+    if not found:
+        raise UserError(f"{folder} holds no finished run (a run's directory has config.yaml and DONE).")
+    yield from found
+
+
+def _verify(runs: Sequence[RunPaths]) -> int:
+    """Compute each run's own metrics again and compare."""
+    from headstudio.sweep.state import numbers
+
+    differing = 0
+    for paths in runs:
+        config = _config(paths)
+        stored = numbers(json.loads(paths.metrics.read_bytes()))
+        again = numbers(_scores(config, paths, config.metrics))
+        compared = [name for name in again if not name.startswith(UNREPEATABLE)]
+        wrong = [name for name in compared if stored.get(name) != again[name]]
+        differing += bool(wrong)
+        sys.stdout.write(f"{paths.root}: {len(compared) - len(wrong)} of {len(compared)} scores come out the same\n")
+        for name in wrong:
+            sys.stdout.write(f"    {name}: {stored.get(name, 'missing')} in metrics.json, {again[name]} now\n")
+    return int(differing > 0)
+
+
+def _add(runs: Sequence[RunPaths], settings: Sequence[str]) -> int:
+    """Compute other metrics and write them beside metrics.json."""
+    from headstudio.files import put
+
+    name = cli.slug(",".join(settings), 60)
+    for paths in runs:
+        config = _config(paths)
+        scores = _scores(config, paths, _composed(config, settings))
+        put(paths.root / f"scores_{name}.json", json.dumps({"settings": list(settings), **scores}, indent=2) + "\n")
+        shown = ", ".join(f"{key} {value:.4g}" for key, value in scores.items() if "/" not in key and key != "details")
+        sys.stdout.write(f"{paths.root}/scores_{name}.json: {shown}\n")
+    return 0
+
+
+def _config(paths: RunPaths) -> DictConfig:
+    """A run's own setting; a note where this installation is not the one that made it."""
+    from omegaconf import DictConfig, OmegaConf
+
+    from headstudio.runstate import config_signature
+
+    try:
+        config = OmegaConf.load(paths.config)
+        assert isinstance(config, DictConfig)
+        prompt = config.prompt
+    except Exception as error:  # yaml, omegaconf and the file system each raise their own
+        raise UserError(f"The setting {paths.config} cannot be read ({error}).") from error
+    if config_signature(config) != paths.done.read_text(encoding="utf-8").strip():
+        logging.warning("%s (%s) was made by another version or with other assets.", paths.root, prompt)
+    return config
+
+
+def _composed(config: DictConfig, settings: Sequence[str]) -> DictConfig:
+    """The group `metrics` with these settings; what it refers to is as in the run."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf, open_dict
+
+    from headstudio.run import register_resolvers
+
+    register_resolvers()
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(cli.conf_dir()), version_base="1.3"):
+            composed = compose("config", overrides=list(settings))
+    except HydraException as error:
+        raise UserError(cli.explain(error, settings) or str(error)) from error
+    with open_dict(composed):
+        for key in ("prompt", "prompts", "scale", "seed"):
+            composed[key] = config[key]
+    resolved: DictConfig = OmegaConf.create({"metrics": OmegaConf.to_container(composed, resolve=True)["metrics"]})  # type: ignore[index,call-overload]
+    return resolved.metrics  # type: ignore[no-any-return]
+
+
+def _scores(config: DictConfig, paths: RunPaths, metrics: Any) -> dict[str, Any]:
+    from headstudio import evaluate
+    from headstudio.run import judged, make
+
+    made = make(metrics)
+    evaluate.prepare(made)
+    return judged(config, paths, made)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

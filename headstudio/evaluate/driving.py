@@ -1,0 +1,151 @@
+"""Whether what one sees of an avatar moves as the head that drives it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn.functional import grid_sample
+
+from headstudio.camera import project
+from headstudio.evaluate import Judgement
+from headstudio.motion.evaluation import evaluation_poses
+from headstudio.render.mesh import rasterise_mesh
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from headstudio.evaluate.framing import Framing
+    from headstudio.head.model import HeadModel
+    from headstudio.render import Renderer
+    from headstudio.types import MeshRaster, Pose
+
+MOUTH = "mouth_open"
+ON_THE_SURFACE = 0.02  # world units; a landmark is hidden only by what is clearly in front of it
+
+
+@dataclass(frozen=True)
+class _Motion:
+    """How far everything has come from rest to a pose, as the cameras see it; world units."""
+
+    picture: Float[Tensor, "B 3 H W"]  # what is seen at each pixel; zero where the avatar is not there
+    surface: MeshRaster  # of the posed head
+    head_start: Float[Tensor, "V 3"]
+    head_end: Float[Tensor, "V 3"]
+
+
+class Driving:
+    """Landmark agreement between driven head and rendered avatar, and lip separation; for any prior and any sentence.
+
+    Each Gaussian is painted with its own displacement from rest to the pose, so that a picture of the posed avatar
+    shows, pixel by pixel, how far what one sees there has come. Under each landmark of the posed head that a camera
+    sees, this is compared with how far the landmark itself has come.
+
+    * `landmark_error`: mean distance of the two over the poses, landmarks and cameras, in distances between the eyes.
+      0: what one sees moves exactly with the head. A landmark under which the avatar is not there (opacity below
+      `min_alpha`) counts as not moved.
+    * `lip_separation`: how far the middle thirds of the lips have parted in the picture when the jaw opens, as a share
+      of what they have parted on the head. 1: they part as the head's; 0: they stick together.
+
+    Args:
+        framing: how the pictures are taken.
+        azimuths_deg, elevation_deg: of the cameras.
+        min_alpha: opacity from which on the avatar is there.
+    """
+
+    def __init__(
+        self, *, framing: Framing, azimuths_deg: Sequence[float], elevation_deg: float, min_alpha: float
+    ) -> None:
+        self.framing, self.min_alpha = framing, min_alpha
+        self.cameras = framing.cameras(azimuths_deg, elevation_deg)
+
+    @torch.no_grad()
+    def __call__(self, avatar: Any, renderer: Renderer, prompt: str) -> Judgement:
+        """{"landmark_error", "lip_separation"}; nothing for a pose that the head cannot do."""
+        poses = evaluation_poses(avatar.head)
+        rest = poses.pop("rest").to(avatar.means.device)
+        errors: dict[str, float] = {}
+        scores: dict[str, float] = {}
+        for name, pose in poses.items():
+            motion = self._motion(avatar, renderer, rest, pose.to(avatar.means.device))
+            if distances := self._landmark_distances(avatar.head, motion):
+                errors[name] = round(sum(distances) / len(distances) / _between_eyes(avatar.head, motion), 5)
+            if name == MOUTH:
+                scores |= self._lips(avatar.head, motion)
+        if errors:
+            scores = {"landmark_error": round(sum(errors.values()) / len(errors), 5), **scores}
+        return Judgement(scores, {"landmark_error": errors} if errors else {})
+
+    def _motion(self, avatar: Any, renderer: Renderer, rest: Pose, pose: Pose) -> _Motion:
+        before, _, at_rest = avatar.pose(rest)
+        posed, _, moved = avatar.pose(pose)
+        flow = moved.means[0] - at_rest.means[0]
+        reach = float(flow.abs().max().clamp(min=1e-9))
+        colors = 0.5 + 0.5 * flow / reach  # a colour lies in [0, 1]
+        drawn = self.framing.photograph(avatar, renderer, pose, self.cameras, colors=colors, background=(0.5, 0.5, 0.5))
+        alpha = drawn.alpha.cpu()
+        seen = (drawn.rgb.cpu() - 0.5) / alpha.clamp(min=1e-6) * 2.0 * reach
+        return _Motion(
+            picture=torch.where(alpha >= self.min_alpha, seen, 0.0),
+            surface=rasterise_mesh(posed.vertices.cpu(), avatar.head.faces.cpu(), self.cameras),
+            head_start=before.vertices[0].cpu(),
+            head_end=posed.vertices[0].cpu(),
+        )
+
+    def _landmark_distances(self, head: HeadModel, motion: _Motion) -> list[float]:
+        """Between how far a landmark has come and how far what is seen there has, for all that the cameras see."""
+        start, end = _landmarks(head, motion.head_start), _landmarks(head, motion.head_end)
+        pixels, depth = project(end[None], self.cameras)
+        nearest = _sampled(torch.nan_to_num(motion.surface.depth, posinf=1e6)[:, None], pixels)[..., 0]
+        visible = (depth - nearest).abs() < ON_THE_SURFACE
+        visible &= ((pixels > 0) & (pixels < pixels.new_tensor([self.cameras.width, self.cameras.height]))).all(-1)
+        distance = torch.linalg.vector_norm(_sampled(motion.picture, pixels) - (end - start), dim=-1)
+        return [float(value) for value in distance[visible]]
+
+    def _lips(self, head: HeadModel, motion: _Motion) -> dict[str, float]:
+        """How far the middles of upper and lower lip part: in the picture, as a share of what they part on the head."""
+        if "lips" not in head.region_names:
+            return {}
+        faces = head.faces.cpu()
+        middles = motion.head_start[faces].mean(1)
+        line = _landmarks(head, motion.head_start)[_line(head, "lips_inner")]
+        near = (middles[:, 0] - line[:, 0].mean()).abs() < (line[:, 0].max() - line[:, 0].min()) / 6
+        near &= head.region_faces("lips").cpu()
+        above = middles[:, 1] > line[:, 1].mean()
+        moves = (motion.head_end - motion.head_start)[faces]
+        parted = []
+        for lip in (near & above, near & ~above):
+            face = motion.surface.face_index.long()
+            pixels = (face >= 0) & lip[face.clamp(min=0)]
+            if not bool(pixels.any()):
+                return {}
+            own = (motion.surface.barycentric[pixels][..., None] * moves[face[pixels]]).sum(1).mean(0)
+            parted.append((motion.picture.permute(0, 2, 3, 1)[pixels].mean(0), own))
+        seen, wanted = (upper - lower for upper, lower in zip(*parted, strict=True))
+        return {"lip_separation": round(float(seen @ wanted / (wanted @ wanted).clamp(min=1e-12)), 4)}
+
+
+def _sampled(picture: Float[Tensor, "B C H W"], pixels: Float[Tensor, "B L 2"]) -> Float[Tensor, "B L C"]:
+    """Bilinear values at pixel positions (the first pixel's middle is 0.5)."""
+    size = pixels.new_tensor([picture.shape[-1], picture.shape[-2]])
+    grid = (2.0 * pixels / size - 1.0)[:, :, None]
+    values = grid_sample(picture.to(pixels), grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return values[..., 0].mT
+
+
+def _landmarks(head: HeadModel, vertices: Float[Tensor, "V 3"]) -> Float[Tensor, "L 3"]:
+    corners = vertices[head.faces[head.landmark_faces].cpu()]
+    return (head.landmark_bary.cpu()[..., None] * corners).sum(1)
+
+
+def _line(head: HeadModel, name: str) -> slice:
+    return next(slice(first, end) for line, first, end, _ in head.landmark_polylines if line == name)
+
+
+def _between_eyes(head: HeadModel, motion: _Motion) -> float:
+    points = _landmarks(head, motion.head_start)
+    right, left = (points[_line(head, f"{side}_eye")].mean(0) for side in ("right", "left"))
+    return float(torch.linalg.vector_norm(right - left))
