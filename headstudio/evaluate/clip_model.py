@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 LOCAL = "local-dir:"
+PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
 
 
 def packaged_clip(*, name: str) -> str:
@@ -50,6 +51,8 @@ class ClipModel:
         self._is_file = weights is not None and ("/" in weights or Path(weights).suffix in (".pt", ".safetensors"))
         if self._is_file and not Path(str(weights)).is_file():
             raise UserError(f"{self._key}: there is no file weights={weights}.")
+        self._published: dict[str, Any] = {}  # what open_clip knows of published weights
+        self._file = ""  # and where they lie
         self._loaded: tuple[Any, Any, Tensor, Tensor, str] | None = None
 
     @property
@@ -62,29 +65,28 @@ class ClipModel:
         Raises:
             UserError: unknown names, or weights that are neither in the cache nor to be had.
         """
-        if self.architecture.startswith(LOCAL) or self._is_file:
+        if self.architecture.startswith(LOCAL) or self._is_file or self._file:
             return
         import open_clip
-        from open_clip.pretrained import download_pretrained, get_pretrained_cfg
+        from open_clip.pretrained import get_pretrained_cfg
 
         if self.architecture not in open_clip.list_models():
             raise UserError(f"{self._key}: open_clip knows no architecture {self.architecture!r}.")
-        published = get_pretrained_cfg(self.architecture, str(self.weights))
-        if not published:
+        self._published = get_pretrained_cfg(self.architecture, str(self.weights))
+        if not self._published:
             known = ", ".join(open_clip.list_pretrained_tags_by_model(self.architecture)) or "none"
             raise UserError(
                 f"{self._key}: weights={self.weights!r} is neither a file nor a tag of {self.architecture}; its tags "
                 f"are {known}."
             )
         try:
-            download_pretrained(published, cache_dir=self.cache_dir)
+            self._file = cached(self._published, self.cache_dir) or fetched(self._published, self.cache_dir)
         except Exception as error:  # the hub, the network and the disk each raise their own
             raise UserError(
                 f"{self._key}: the weights {self.weights} of {self.architecture} are not on this machine and cannot be "
-                f'fetched ({_first_line(error)}). On a machine with a network run  python -c "import open_clip; '
-                f"open_clip.create_model('{self.architecture}', pretrained='{self.weights}')\"  with the same cache "
-                "(HF_HOME), or name a file: its entry's weights=/path/to/weights.safetensors; metrics=tiny_clip needs "
-                "no download."
+                f"fetched ({_first_line(error)}). Fetch them where there is a network, into the same cache (HF_HOME):  "
+                f"python -c \"import open_clip; open_clip.create_model('{self.architecture}', "
+                f"pretrained='{self.weights}')\"  or name a file as its weights. metrics=tiny_clip needs neither."
             ) from error
 
     @property
@@ -116,7 +118,12 @@ class ClipModel:
         if self._loaded is None:
             import open_clip
 
-            model = open_clip.create_model(self.architecture, pretrained=self.weights, cache_dir=self.cache_dir)
+            self.prepare()
+            model = open_clip.create_model(
+                self.architecture,
+                pretrained=self._file or self.weights,
+                force_preprocess_cfg={key: self._published[key] for key in PREPROCESSING if key in self._published},
+            )
             settings = open_clip.get_model_preprocess_cfg(model)
             mean, std = (torch.tensor(settings[name])[None, :, None, None] for name in ("mean", "std"))
             tokenizer = open_clip.get_tokenizer(self.architecture)
@@ -125,6 +132,30 @@ class ClipModel:
         if device is not None and mean.device != device:
             self._loaded = model.to(device), tokenizer, mean.to(device), std.to(device), interpolation
         return self._loaded
+
+
+def cached(published: dict[str, Any], cache_dir: str | None) -> str:
+    """The file of published weights if it is on this machine, else an empty string; nobody is asked."""
+    from huggingface_hub import try_to_load_from_cache
+    from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
+
+    repository, _, name = str(published.get("hf_hub", "")).rpartition("/")
+    for filename in (name,) if name else (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME):
+        found = try_to_load_from_cache(repository, filename, cache_dir=cache_dir) if repository else None
+        if isinstance(found, str):
+            return found
+    return ""
+
+
+def fetched(published: dict[str, Any], cache_dir: str | None, *, patience_s: float = 10.0) -> str:
+    """Download published weights; where there is no network that shows at once and not after many tries."""
+    from urllib.request import Request, urlopen
+
+    from huggingface_hub.constants import ENDPOINT
+    from open_clip.pretrained import download_pretrained
+
+    urlopen(Request(ENDPOINT, method="HEAD"), timeout=patience_s).close()
+    return str(download_pretrained(published, cache_dir=cache_dir))
 
 
 def _first_line(error: Exception) -> str:
