@@ -29,10 +29,10 @@ ON_THE_SURFACE = 0.02  # world units; a landmark is hidden only by what is clear
 
 @dataclass(frozen=True)
 class _Motion:
-    """How far everything has come from rest to a pose, as the cameras see it; world units."""
+    """How far everything that the cameras see at rest goes from there to a pose; world units."""
 
     picture: Float[Tensor, "B 3 H W"]  # what is seen at each pixel; zero where the avatar is not there
-    surface: MeshRaster  # of the posed head
+    surface: MeshRaster  # of the head at rest
     head_start: Float[Tensor, "V 3"]
     head_end: Float[Tensor, "V 3"]
 
@@ -40,15 +40,15 @@ class _Motion:
 class Driving:
     """Landmark agreement between driven head and rendered avatar, and lip separation; for any prior and any sentence.
 
-    Each Gaussian is painted with its own displacement from rest to the pose, so that a picture of the posed avatar
-    shows, pixel by pixel, how far what one sees there has come. Under each landmark of the posed head that a camera
-    sees, this is compared with how far the landmark itself has come.
+    Each Gaussian is painted with its own displacement from rest to the pose, so that a picture of the avatar at rest
+    shows, pixel by pixel, where what one sees there will go. Under each landmark of the head that a camera sees at
+    rest, this is compared with where the landmark itself goes.
 
     * `landmark_error`: mean distance of the two over the poses, landmarks and cameras, in distances between the eyes.
-      0: what one sees moves exactly with the head. A landmark under which the avatar is not there (opacity below
+      0: what one sees goes exactly with the head. A landmark under which the avatar is not there (opacity below
       `min_alpha`) counts as not moved.
-    * `lip_separation`: how far the middle thirds of the lips have parted in the picture when the jaw opens, as a share
-      of what they have parted on the head. 1: they part as the head's; 0: they stick together.
+    * `lip_separation`: how far what one sees at the middle thirds of the lips parts when the jaw opens, as a share of
+      what the lips part on the head. 1: they part as the head's; 0: they stick together.
 
     Args:
         framing: how the pictures are taken.
@@ -85,20 +85,20 @@ class Driving:
         flow = moved.means[0] - at_rest.means[0]
         reach = float(flow.abs().max().clamp(min=1e-9))
         colors = 0.5 + 0.5 * flow / reach  # a colour lies in [0, 1]
-        drawn = self.framing.photograph(avatar, renderer, pose, self.cameras, colors=colors, background=(0.5, 0.5, 0.5))
+        drawn = self.framing.photograph(avatar, renderer, rest, self.cameras, colors=colors, background=(0.5, 0.5, 0.5))
         alpha = drawn.alpha.cpu()
         seen = (drawn.rgb.cpu() - 0.5) / alpha.clamp(min=1e-6) * 2.0 * reach
         return _Motion(
             picture=torch.where(alpha >= self.min_alpha, seen, 0.0),
-            surface=rasterise_mesh(posed.vertices.cpu(), avatar.head.faces.cpu(), self.cameras),
+            surface=rasterise_mesh(before.vertices.cpu(), avatar.head.faces.cpu(), self.cameras),
             head_start=before.vertices[0].cpu(),
             head_end=posed.vertices[0].cpu(),
         )
 
     def _landmark_distances(self, head: HeadModel, motion: _Motion) -> list[float]:
-        """Between how far a landmark has come and how far what is seen there has, for all that the cameras see."""
+        """Between where a landmark goes and where what is seen there goes, for all that the cameras see."""
         start, end = _landmarks(head, motion.head_start), _landmarks(head, motion.head_end)
-        pixels, depth = project(end[None], self.cameras)
+        pixels, depth = project(start[None], self.cameras)
         nearest = _sampled(torch.nan_to_num(motion.surface.depth, posinf=1e6)[:, None], pixels)[..., 0]
         visible = (depth - nearest).abs() < ON_THE_SURFACE
         visible &= ((pixels > 0) & (pixels < pixels.new_tensor([self.cameras.width, self.cameras.height]))).all(-1)
@@ -106,7 +106,7 @@ class Driving:
         return [float(value) for value in distance[visible]]
 
     def _lips(self, head: HeadModel, motion: _Motion) -> dict[str, float]:
-        """How far the middles of upper and lower lip part: in the picture, as a share of what they part on the head."""
+        """How far the middles of upper and lower lip part: what is seen there, as a share of the head's own."""
         if "lips" not in head.region_names:
             return {}
         faces = head.faces.cpu()

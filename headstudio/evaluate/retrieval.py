@@ -33,9 +33,7 @@ def other_sentences(sentence: str, *, name: str | None, count: int, seed: int) -
         return _world_sentences(sentence, count, rng)
     listed = [other for other in read_prompts(name) if other.lower() != sentence.strip().lower()]
     if len(listed) < count:
-        raise UserError(
-            f"The list of prompts {name} has {len(listed)} other sentences, fewer than others.count={count}."
-        )
+        raise UserError(f"The list of prompts {name} has {len(listed)} other sentences, but others.count={count}.")
     return [listed[index] for index in sorted(rng.choice(len(listed), count, replace=False))]
 
 

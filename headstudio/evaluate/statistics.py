@@ -132,7 +132,7 @@ def ranking_test(differences: Sequence[float], *, resamples: int = 9999, seed: i
     from scipy.stats import permutation_test, rankdata
 
     values = np.asarray(differences, dtype=float)
-    if not values.any():
+    if len(values) < 2 or not values.any():
         return 1.0
     ranks = rankdata(np.abs(values))
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
+from parts import metric
 
 from headstudio.camera import cameras_from_orbit
+from headstudio.evaluate import Judgement
 from headstudio.evaluate.alignment import Alignment
 from headstudio.head.anny import load_anny
 from headstudio.head.model import HeadModel
@@ -22,7 +22,6 @@ from headstudio.synthetic.vocabulary import OPTIONS, Attributes
 from headstudio.synthetic.world import World
 from headstudio.types import Cameras, Pose
 
-CONF = Path(__file__).parents[2] / "conf" / "metrics" / "default.yaml"
 PROMPT = "a man with green skin, purple hair, red lips and blue eyes"
 
 
@@ -79,15 +78,11 @@ def avatar(head: HeadModel) -> PaintedAvatar:
 
 @pytest.fixture(scope="module")
 def alignment() -> Alignment:
-    settings = OmegaConf.to_container(OmegaConf.load(CONF).alignment)
-    assert isinstance(settings, dict)
-    settings.pop("_target_")
-    settings |= {"rest_azimuths_deg": [-30, 180], "animation_azimuths_deg": [10]}
-    return Alignment(**settings)  # type: ignore[arg-type]
+    return metric("alignment", rest_azimuths_deg=[-30, 180], animation_azimuths_deg=[10])  # type: ignore[no-any-return]
 
 
 def score(alignment: Alignment, avatar: PaintedAvatar, prompt: str, looks: Attributes, **moved: Attributes) -> dict:
-    return alignment(avatar, PaintingRenderer(avatar, looks, **moved), prompt, torch.Generator())
+    return alignment(avatar, PaintingRenderer(avatar, looks, **moved), prompt).scores
 
 
 def test_the_right_looks_score_one(alignment: Alignment, avatar: PaintedAvatar) -> None:
@@ -103,6 +98,10 @@ def test_wrong_lips_are_the_only_mistake(alignment: Alignment, avatar: PaintedAv
         "alignment_rest/lips",
         "alignment_animation/lips",
     }
+    details = alignment(
+        avatar, PaintingRenderer(avatar, replace(parse(PROMPT).attributes, lips="blue")), PROMPT
+    ).details
+    assert details["mouth_open"]["lips"] == {"wanted": "red", "seen": "blue"}
     assert scores["alignment_rest"] == 0.75
     assert scores["alignment_rest/lips"] == scores["alignment_animation/lips"] == 0.0
 
@@ -143,7 +142,7 @@ def test_a_head_that_the_world_cannot_paint_is_noted(
     alignment: Alignment, tiny_head: HeadModel, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
-        assert alignment(PaintedAvatar(tiny_head, torch.zeros(4)), None, PROMPT, torch.Generator()) == {}  # type: ignore
+        assert alignment(PaintedAvatar(tiny_head, torch.zeros(4)), None, PROMPT) == Judgement()  # type: ignore
     assert "can't paint this head" in caplog.text
 
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
+from parts import metric as shipped
 
-from headstudio import cli
-from headstudio.errors import UserError
-from headstudio.evaluate.clip import ClipScore, distractors, rank_of_first
+from headstudio.evaluate.clip import ClipScore
 from headstudio.synthetic.captions import caption
 from headstudio.synthetic.reading import parse
 from headstudio.synthetic.samples import random_attributes
@@ -39,10 +36,7 @@ def _no_network() -> Any:
 
 @pytest.fixture(scope="module")
 def metric() -> ClipScore:
-    from hydra.utils import instantiate
-
-    config = OmegaConf.load(Path(cli.conf_dir()) / "metrics" / "default.yaml")
-    return instantiate(config.clip, _convert_="all")  # type: ignore[no-any-return]
+    return shipped("clip")  # type: ignore[no-any-return]
 
 
 @pytest.fixture(scope="module")
@@ -92,29 +86,7 @@ class WorldRenderer:
 
 def score(metric: ClipScore, world: Any, looks: Attributes, sentence: str) -> dict[str, float]:
     avatar = WorldAvatar(world, looks)
-    return metric(avatar, WorldRenderer(avatar), sentence, torch.Generator())  # type: ignore[arg-type]
-
-
-def test_distractors_are_fixed_and_mean_other_looks() -> None:
-    first = distractors(SENTENCE, count=63, seed=0)
-    assert first == distractors(SENTENCE, count=63, seed=0)
-    assert first != distractors(SENTENCE, count=63, seed=1)
-    looks = {parse(text).attributes for text in [SENTENCE, *first]}
-    assert len(looks) == 64
-
-
-def test_a_distractor_with_the_same_looks_is_left_out() -> None:
-    taken = distractors(SENTENCE, count=5, seed=0)[2]
-    again = distractors(taken, count=5, seed=0)
-    assert parse(taken).attributes not in {parse(text).attributes for text in again}
-
-
-def test_rank_counts_ties_against_the_sentence() -> None:
-    image = torch.tensor([1.0, 0.0])
-    right, worse, better = torch.tensor([0.8, 0.6]), torch.tensor([0.6, 0.8]), torch.tensor([2.0, 0.0])
-    assert rank_of_first(image, torch.stack([right, worse, worse])) == 1
-    assert rank_of_first(image, torch.stack([right, worse, better])) == 2
-    assert rank_of_first(image, torch.stack([right, right, worse])) == 2
+    return metric(avatar, WorldRenderer(avatar), sentence).scores  # type: ignore[arg-type]
 
 
 def test_views_are_those_of_the_protocol(metric: ClipScore) -> None:
@@ -122,6 +94,8 @@ def test_views_are_those_of_the_protocol(metric: ClipScore) -> None:
     azimuths = torch.cat([cameras.azimuth_deg for cameras in metric.rings])
     assert len(azimuths) == 24
     assert sorted({round(float(a)) for a in azimuths[metric.front]}) == [-45, 0, 45]
+    words = dict(zip((round(float(a)) for a in azimuths), metric.words.tolist(), strict=True))
+    assert words == {0: 0, 45: 0, 90: 1, 135: 2, 180: 2, -135: 2, -90: 1, -45: 0}  # front, side, back as in training
 
 
 def test_right_head_comes_first_and_cosines_are_cosines(metric: ClipScore, world: Any) -> None:
@@ -137,40 +111,49 @@ def test_right_head_comes_first_and_cosines_are_cosines(metric: ClipScore, world
     assert other["clip_first"] == 0.0
 
 
-def test_order_of_views_and_size_of_pictures_do_not_matter(metric: ClipScore) -> None:
-    coarse = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+def test_scores_are_what_their_details_say(metric: ClipScore) -> None:
+    """Against the model's own embeddings, one picture and one sentence at a time."""
+    generator = torch.Generator().manual_seed(0)
+    pictures = torch.nn.functional.interpolate(torch.rand(24, 3, 8, 8, generator=generator), size=(128, 128))
+    found = metric.judge(pictures, SENTENCE)
+    (model,) = metric.models
+    text = model.encode_sentences([SENTENCE])[0]
+    told = [model.encode_sentences([f"{SENTENCE}, {view} view"])[0] for view in ("front", "side", "back")]
+    cosines, suffixes = [], []
+    for picture, word in zip(pictures, metric.words.tolist(), strict=True):
+        image = model.encode_pictures(picture[None])[0]
+        cosines.append(float(image @ text))
+        suffixes.append(float(image @ told[word]))
+    details, scores = found.details["clip"], found.scores
+    assert details["cosine"] == pytest.approx(cosines, abs=2e-6)
+    assert scores["clip_score"] == pytest.approx(np.mean(cosines), abs=2e-6)
+    assert scores["clip_score_front"] == pytest.approx(np.mean(np.array(cosines)[metric.front]), abs=2e-6)
+    assert scores["clip_score_suffix"] == pytest.approx(np.mean(suffixes), abs=2e-6)
+    assert scores["clip_r_precision"] == pytest.approx(np.mean(np.array(details["rank"]) == 1), abs=1e-6)
+    low, high = details["interval_over_views"]
+    assert low < scores["clip_score"] < high
+    assert found.details["among"] == 64
+
+
+def test_the_order_of_views_matters_only_to_the_front(metric: ClipScore) -> None:
+    coarse = torch.rand(24, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     pictures = torch.nn.functional.interpolate(coarse, size=(128, 128), mode="bilinear")
-    front = torch.tensor([True, False, False, True, False, False])
-    order = torch.tensor([3, 5, 0, 4, 1, 2])
-    plain, mixed = metric.judge(pictures, front, SENTENCE), metric.judge(pictures[order], front[order], SENTENCE)
-    assert plain == pytest.approx(mixed, abs=1e-5)
-    larger = torch.nn.functional.interpolate(coarse, size=(256, 256), mode="bilinear")
-    same = metric.encode_pictures(larger)
-    assert torch.nn.functional.cosine_similarity(same, metric.encode_pictures(pictures)).min() > 0.98
+    plain, mixed = metric.judge(pictures, SENTENCE).scores, metric.judge(pictures.flip(0), SENTENCE).scores
+    for name in ("clip_score", "clip_r_precision", "clip_rank"):
+        assert plain[name] == pytest.approx(mixed[name], abs=1e-5)
+    assert plain["clip_score_front"] != pytest.approx(mixed["clip_score_front"], abs=1e-5)
 
 
-def test_embeddings_have_unit_length(metric: ClipScore) -> None:
-    texts = metric.encode_sentences([SENTENCE, "Hulk"])
-    assert torch.allclose(texts.norm(dim=-1), torch.ones(2), atol=1e-5)
-
-
-def test_missing_folder_is_told() -> None:
-    with pytest.raises(UserError, match=r"metrics\.clip\.model=local-dir:/nowhere"):
-        ClipScore(
-            model="local-dir:/nowhere",
-            pretrained=None,
-            width=8,
-            height=8,
-            views=1,
-            elevations_deg=[0],
-            front_azimuth_deg=45,
-            distance=1.75,
-            fovy_deg=54,
-            target=[0, 0, 0],
-            background=[0.5, 0.5, 0.5],
-            distractors=3,
-            seed=0,
-        )
+def test_several_models_judge_the_same_pictures() -> None:
+    one = shipped("clip")
+    model = one.models[0]
+    again = type(model)(name="other", architecture=model.architecture, weights=None)
+    one.models = (model, again)
+    scores = one.judge(torch.rand(24, 3, 64, 64, generator=torch.Generator().manual_seed(0)), SENTENCE).scores
+    assert {name for name in scores if name.startswith("other_")} == {
+        name.replace("clip_", "other_", 1) for name in scores if name.startswith("clip_")
+    }
+    assert scores["other_score"] == scores["clip_score"]
 
 
 @pytest.mark.slow
