@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes what stands in this folder again: about 20 minutes on two cores. Finished runs are kept, so it can be interrupted.
+# Makes what stands in this folder again: about 50 minutes on two cores. Finished runs are kept, so it can be interrupted.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=${PYTHON:-.venv/bin/python}
@@ -9,8 +9,7 @@ python=${PYTHON:-.venv/bin/python}
 
 # Eight heads from eight sentences that no setting was chosen by.
 sweep=multirun/eight_prompts
-prompts=$(sed "s/.*/'&'/" results/eight_prompts/prompts.txt | paste -sd,)
-"$python" -m headstudio.run -m prompt="$prompts" hydra.sweep.dir="$sweep"
+"$python" -m headstudio.run -m prompt=@tiny8 hydra.sweep.dir="$sweep"
 cp "$sweep/summary.csv" results/eight_prompts/
 "$python" -m headstudio.report.sheet "$sweep" results/eight_prompts/sheet.png
 
@@ -20,5 +19,11 @@ sweep=multirun/reg
 "$python" -m headstudio.run -m reg=none,strict,scaled hydra.sweep.dir="$sweep"
 cp "$sweep/summary.csv" results/reg/
 "$python" -m headstudio.report.sheet "$sweep" results/reg/sheet.png
+
+# The same three over three sentences and two seeds, compared.
+mkdir -p results/reg_grid
+sweep=multirun/reg_grid
+"$python" -m headstudio.run -m reg=none,strict,scaled prompt=@tiny3 seed=0,1 hydra.sweep.dir="$sweep"
+cp "$sweep/summary.csv" results/reg_grid/
 
 "$python" -m headstudio.bench | tee results/bench.txt
