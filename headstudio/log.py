@@ -1,20 +1,35 @@
-"""Where numbers and pictures of a run go: always a file, and W&B if asked for."""
+"""Where numbers and pictures of a run go: always into its directory, and to W&B if asked for (`wandb_log.py`)."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from headstudio.quantities import SNAPSHOT, VIEW
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
 log = logging.getLogger(__name__)
+
+PICTURE_FOLDERS = {VIEW: "views", SNAPSHOT: "snapshots"}
+"""Where in a run's directory the pictures of each name lie, each as `picture_name` says."""
+
+
+def picture_name(step: int) -> str:
+    """A picture's file name; names sort as the steps do."""
+    return f"step_{step:06d}.png"
+
+
+def pictures(directory: Path, name: str) -> dict[int, Path]:
+    """The pictures of one name in a run's directory, by step."""
+    found = (directory / PICTURE_FOLDERS[name]).glob("step_*.png")
+    return {int(path.stem.removeprefix("step_")): path for path in sorted(found)}
 
 
 class Logger(Protocol):
@@ -26,8 +41,8 @@ class Logger(Protocol):
     def values(self, step: int, values: Mapping[str, float]) -> None:
         """Numbers of one step."""
 
-    def picture(self, step: int, name: str, image: Float[Tensor, "3 H W"]) -> None:
-        """One RGB picture in [0, 1]."""
+    def picture(self, step: int, name: str, image: Float[Tensor, "3 H W"] | Path) -> None:
+        """One RGB picture in [0, 1], or a file that holds it."""
 
     def summary(self, metrics: Mapping[str, Any], files: Mapping[str, Path]) -> None:
         """What stands at the end: the scores, and the files worth looking at."""
@@ -46,7 +61,7 @@ class NoLogger:
 
     def values(self, step: int, values: Mapping[str, float]) -> None: ...
 
-    def picture(self, step: int, name: str, image: Float[Tensor, "3 H W"]) -> None: ...
+    def picture(self, step: int, name: str, image: Float[Tensor, "3 H W"] | Path) -> None: ...
 
     def summary(self, metrics: Mapping[str, Any], files: Mapping[str, Path]) -> None: ...
 
@@ -54,7 +69,7 @@ class NoLogger:
 
 
 class JsonlLogger:
-    """One line of JSON per logged step, in `metrics.jsonl`.
+    """One line of JSON per logged step, in `metrics.jsonl`, and pictures in folders beside it.
 
     Args:
         path: the file. If it exists it is continued: lines of the first step and later are dropped, because a killed
@@ -66,7 +81,7 @@ class JsonlLogger:
         self._before, self._start = 0.0, time.monotonic()
 
     def start(self, first_step: int) -> None:
-        kept = [line for line in _lines(self._path) if line["step"] < first_step]
+        kept = [line for line in read_lines(self._path) if line["step"] < first_step]
         self._before = float(kept[-1].get("seconds", 0.0)) if kept else 0.0
         self._start = time.monotonic()
         self._path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
@@ -76,111 +91,20 @@ class JsonlLogger:
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "seconds": seconds, **values}) + "\n")
 
-    def picture(self, step: int, name: str, image: Float[Tensor, "3 H W"]) -> None:
-        """Pictures are files of their own."""
+    def picture(self, step: int, name: str, image: Float[Tensor, "3 H W"] | Path) -> None:
+        """A file in the folder of its name; what is a file already stays as it is."""
+        from headstudio.export.pictures import write_picture
+
+        if not isinstance(image, Path):
+            folder = self._path.parent / PICTURE_FOLDERS[name]
+            folder.mkdir(exist_ok=True)
+            write_picture(image, folder / picture_name(step))
 
     def summary(self, metrics: Mapping[str, Any], files: Mapping[str, Path]) -> None:
         """The summary is `metrics.json`."""
 
     def close(self) -> None:
         """Every line is already written."""
-
-
-class WandbLogger:
-    """A W&B run whose id is the run's signature, so that a resumed run continues its curves.
-
-    A killed process leaves W&B's files out of step with its checkpoint: some of its last steps are missing there, or
-    stand there although the checkpoint is older. At the start what is missing is taken from `metrics.jsonl`, and what
-    stands there is not written again, so that each step is there once.
-
-    Args:
-        project: W&B project.
-        entity: user or team; None is the account's own.
-        mode: "offline" (no account, nothing leaves the machine; `wandb sync` sends it later), "online", "disabled".
-        directory: the run's directory; W&B's files lie in its `wandb` folder.
-        signature: the run's id.
-        name: what W&B shows.
-        group: the sweep that the run belongs to, None for a single run.
-        config: the resolved config, nested.
-    """
-
-    def __init__(
-        self,
-        *,
-        project: str,
-        entity: str | None,
-        mode: Literal["offline", "online", "disabled"],
-        directory: Path,
-        signature: str,
-        name: str,
-        group: str | None,
-        config: Mapping[str, Any],
-    ) -> None:
-        import wandb
-
-        from headstudio.wandb_files import recorded_steps
-
-        self._steps, self._is_lost = directory / "metrics.jsonl", False
-        self._recorded = recorded_steps(directory / "wandb", signature) if mode == "offline" else set()
-        self._run = wandb.init(
-            project=project,
-            entity=entity,
-            mode=mode,
-            dir=str(directory),
-            id=signature,
-            name=name,
-            group=group,
-            config=dict(config),
-            resume="allow",
-            settings=wandb.Settings(silent=True, console="off"),
-        )
-
-    def start(self, first_step: int) -> None:
-        if self._run.starting_step:  # online, W&B itself knows how far the run is
-            self._recorded |= set(range(self._run.starting_step))
-        for line in _lines(self._steps):
-            if line["step"] < first_step:
-                self.values(line["step"], {key: v for key, v in line.items() if key not in ("step", "seconds")})
-
-    def values(self, step: int, values: Mapping[str, float]) -> None:
-        if step not in self._recorded:
-            with self._surviving():
-                self._run.log(dict(values), step=step)
-
-    def picture(self, step: int, name: str, image: Float[Tensor, "3 H W"]) -> None:
-        import wandb
-
-        if step in self._recorded:
-            return
-        array = (image.detach().clamp(0, 1).permute(1, 2, 0) * 255).round().byte().cpu().numpy()
-        with self._surviving():
-            self._run.log({name: wandb.Image(array)}, step=step)
-
-    def summary(self, metrics: Mapping[str, Any], files: Mapping[str, Path]) -> None:
-        import wandb
-
-        pictures = {name: wandb.Image(str(path)) for name, path in files.items() if path.suffix == ".png"}
-        films = {name: wandb.Video(str(path), format="mp4") for name, path in files.items() if path.suffix == ".mp4"}
-        with self._surviving():
-            self._run.summary.update(dict(metrics))
-            self._run.log({**pictures, **films})
-
-    def close(self) -> None:
-        with self._surviving():
-            self._run.finish()
-
-    @contextlib.contextmanager
-    def _surviving(self) -> Iterator[None]:
-        """W&B's own process may be gone: a scheduler that stops a run signals all of its processes at once.
-
-        That must not keep the run from saving. What W&B misses it gets at the next start, from `metrics.jsonl`.
-        """
-        try:
-            yield
-        except Exception as error:  # whatever its service raises when it is gone
-            if not self._is_lost:
-                log.warning("W&B does not answer (%s); the run goes on, its numbers are in %s", error, self._steps)
-            self._is_lost = True
 
 
 class Loggers:
@@ -197,7 +121,7 @@ class Loggers:
         for logger in self._loggers:
             logger.values(step, values)
 
-    def picture(self, step: int, name: str, image: Float[Tensor, "3 H W"]) -> None:
+    def picture(self, step: int, name: str, image: Float[Tensor, "3 H W"] | Path) -> None:
         for logger in self._loggers:
             logger.picture(step, name, image)
 
@@ -210,7 +134,7 @@ class Loggers:
             logger.close()
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
+def read_lines(path: Path) -> list[dict[str, Any]]:
     """The readable lines; a process that died while writing leaves half a line, which is dropped."""
     lines = []
     for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:

@@ -137,6 +137,7 @@ def _make_head(
         name=paths.root.name,
         group=group,
         config=OmegaConf.to_container(config, resolve=True),
+        options=_options(),
     )
     loggers = Loggers((JsonlLogger(paths.steps), more))
 
@@ -208,6 +209,16 @@ def make(node: DictConfig) -> Any:
     from hydra.utils import instantiate
 
     return instantiate(node, _convert_="all")
+
+
+def _options() -> dict[str, str]:
+    """The option taken of each config group, where Hydra composed the run."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if not HydraConfig.initialized():
+        return {}
+    choices = HydraConfig.get().runtime.choices
+    return {str(group): str(option) for group, option in choices.items() if "/" not in group}
 
 
 def register_resolvers() -> None:

@@ -85,3 +85,9 @@ def as_schedule(value: float | Schedule) -> Schedule:
     if callable(value):
         return value
     raise UserError(f"A schedule is a number or one of headstudio.schedule's classes, not {value!r}.")
+
+
+def in_force(part: object, step: int) -> dict[str, float]:
+    """The values at `step` of all schedules among the attributes of a part, by the attribute's name."""
+    kinds = (Constant, Linear, Piecewise)
+    return {name: value(step) for name, value in getattr(part, "__dict__", {}).items() if isinstance(value, kinds)}

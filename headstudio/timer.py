@@ -24,6 +24,8 @@ class PhaseTimer:
         self._start = time.monotonic()
         self._is_warm = False
         self._current: dict[str, float] = {}
+        self._lap: dict[str, float] = {}
+        self._lap_steps, self._lap_start = 0, self._start
 
     @classmethod
     def continued(cls, path: Path) -> PhaseTimer:
@@ -53,8 +55,12 @@ class PhaseTimer:
         """Close one step."""
         if self._is_warm:
             self._steps += 1
+            self._lap_steps += 1
             for phase, seconds in self._current.items():
                 self._phases[phase] = self._phases.get(phase, 0.0) + seconds
+                self._lap[phase] = self._lap.get(phase, 0.0) + seconds
+        else:
+            self._lap_start = time.monotonic()
         self._is_warm = True
         self._current = {}
 
@@ -66,3 +72,15 @@ class PhaseTimer:
     def means(self) -> dict[str, float]:
         """Mean seconds per step of each phase, in the order of the step."""
         return {phase: total / self._steps for phase, total in self._phases.items()} if self._steps else {}
+
+    def lap(self) -> dict[str, float]:
+        """Mean seconds per step since the last call: `step` by the clock, with saving and logging, then each phase.
+
+        Nothing until a step that counts has been done.
+        """
+        if not self._lap_steps:
+            return {}
+        now, steps = time.monotonic(), self._lap_steps
+        found = {"step": now - self._lap_start, **self._lap}
+        self._lap, self._lap_steps, self._lap_start = {}, 0, now
+        return {phase: seconds / steps for phase, seconds in found.items()}

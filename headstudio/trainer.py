@@ -6,13 +6,15 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from headstudio import quantities
 from headstudio.errors import UserError
 from headstudio.interrupt import Interrupted, StopRequest
-from headstudio.log import Logger
+from headstudio.log import Logger, picture_name
 from headstudio.optim import Adam
 from headstudio.progress import Progress
 from headstudio.reg import sparsity
@@ -132,11 +134,11 @@ class Trainer:
                 timer.end_step()
                 progress.show(step, result.losses)
                 if step % self.log_every_steps == 0 or step + 1 == self.steps:
-                    logger.values(step, result.losses | result.info)
+                    logger.values(step, quantities.of_step(step, parts, optimizer, result.losses, result.info, timer))
                 if self.picture_every_steps and step % self.picture_every_steps == 0:
-                    logger.picture(step, "view", result.render.rgb[0])
+                    logger.picture(step, quantities.VIEW, result.render.rgb[0])
                 if self.snapshot_every_steps and step % self.snapshot_every_steps == 0:
-                    _write_snapshot(step, parts, result, paths)
+                    logger.picture(step, quantities.SNAPSHOT, _write_snapshot(step, parts, result, paths))
                 if (step + 1) % self.checkpoint_every_steps == 0 or step + 1 == self.steps or stop.requested:
                     paths.check_owner()
                     save_checkpoint(paths.checkpoint, _state(parts, optimizer, step + 1, signature))
@@ -181,9 +183,7 @@ class Trainer:
             optimizer.step()
         with timer("densify"), torch.no_grad():
             parts.densify.step(parts.avatar, optimizer, render, step, parts.generator)
-        return StepResult(
-            numbers, {**guided.info, "gaussians": float(parts.avatar.num_gaussians)}, render, control, cameras
-        )
+        return StepResult(numbers, guided.info, render, control, cameras)
 
     def _background(self, count: int, generator: torch.Generator) -> torch.Tensor:
         """(B, 3): the one colour, or a random one per view."""
@@ -215,7 +215,7 @@ class Trainer:
                 raise UserError(_stopped(step, f"the gradient of {name} is not finite", paths))
 
 
-def _write_snapshot(step: int, parts: Parts, result: StepResult, paths: RunPaths) -> None:
+def _write_snapshot(step: int, parts: Parts, result: StepResult, paths: RunPaths) -> Path:
     """What the guidance saw in this step's pictures, with randomness of its own so that looking changes nothing."""
     from headstudio.export.pictures import write_grid
 
@@ -225,8 +225,9 @@ def _write_snapshot(step: int, parts: Parts, result: StepResult, paths: RunPaths
     rows = {"render": rgb, "noisy": seen.noisy, "one step": seen.one_step, "denoised": seen.denoised}
     columns = [f"t = {int(t)}" for t in seen.timesteps]
     paths.snapshots.mkdir(exist_ok=True)
-    path = paths.snapshots / f"step_{step:06d}.png"
+    path = paths.snapshots / picture_name(step)
     write_grid([list(row.cpu()) for row in rows.values()], path, row_labels=list(rows), column_labels=columns)
+    return path
 
 
 def _state(parts: Parts, optimizer: torch.optim.Optimizer, step: int, signature: str) -> dict[str, Any]:

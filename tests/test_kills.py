@@ -20,6 +20,7 @@ from headstudio.claim import held
 from headstudio.head.model import HeadModel
 from headstudio.interrupt import Interrupted, stopping_at_once
 from headstudio.log import JsonlLogger
+from headstudio.quantities import repeatable
 from headstudio.runstate import RunPaths, load_checkpoint
 
 STEPS = 24
@@ -90,7 +91,7 @@ def wait_for_a_moment(dice: random.Random, root: Path) -> None:
 
 
 def without_seconds(path: Path) -> list[dict[str, float]]:
-    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in path.read_text().splitlines()]
+    return [repeatable(json.loads(line)) for line in path.read_text().splitlines()]
 
 
 def equal(one: object, other: object) -> bool:

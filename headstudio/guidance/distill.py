@@ -106,7 +106,6 @@ class ScoreDistillation:
             info={
                 "timestep": float(timesteps.float().mean()),
                 "gradient_norm": float(gradient.flatten(1).norm(dim=1).mean()),
-                "guidance_scale": float(scale),
             },
         )
 
