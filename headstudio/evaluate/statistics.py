@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,7 +56,7 @@ class Contrast:
     """Two values of one key, compared on pairs of runs that agree in everything else.
 
     `difference` is second minus first. `p` is that of the two-sided ranking test, adjusted (Holm) for the other
-    contrasts of the same key; None where there are no pairs.
+    contrasts of the same key, of which there are `together` with this one; None where there are no pairs.
     """
 
     key: str
@@ -65,6 +65,7 @@ class Contrast:
     difference: Estimate
     pairs: int
     p: float | None
+    together: int = 1
 
     @property
     def differ(self) -> bool:
@@ -72,8 +73,13 @@ class Contrast:
 
     @property
     def can_tell(self) -> bool:
-        """Whether as many pairs could show a difference at all: of five, none is rare enough."""
-        return 2.0 ** (1 - self.pairs) < ALPHA
+        """Whether as many pairs could show a difference at all."""
+        return self.pairs >= least_pairs(self.together)
+
+
+def least_pairs(together: int) -> int:
+    """The fewest pairs of which some outcome is rare enough, where `together` contrasts are tested at once."""
+    return next(pairs for pairs in range(1, 64) if 2.0 ** (1 - pairs) * together < ALPHA)
 
 
 def estimate(scores: Sequence[Score], *, resamples: int = 2000, seed: int = 0) -> Estimate:
@@ -121,7 +127,7 @@ def contrasts(scores: Sequence[Score], key: str) -> list[Contrast]:
     for place, contrast in enumerate(tested):
         highest = max(highest, min(1.0, (contrast.p or 0.0) * (len(tested) - place)))
         adjusted[contrast.first, contrast.second] = highest
-    return [Contrast(c.key, c.first, c.second, c.difference, c.pairs, adjusted.get((c.first, c.second))) for c in found]
+    return [replace(c, p=adjusted.get((c.first, c.second)), together=max(1, len(tested))) for c in found]
 
 
 def ranking_test(differences: Sequence[float], *, resamples: int = 9999, seed: int = 0) -> float:
@@ -163,7 +169,7 @@ def in_words(contrast: Contrast, metric: str, *, more_is_better: bool = True, di
         if not c.can_tell:
             return (
                 f"{c.key}={c.second} and {c.key}={c.first} differ by {gap} in {metric} over {pairs}: too few to tell "
-                "(six are the least); add seeds or prompts."
+                f"({least_pairs(c.together)} are the least); add seeds or prompts."
             )
         return f"No difference shown between {c.key}={c.second} and {c.key}={c.first} in {metric} ({_sure(c, digits)})."
     winner, loser = (c.second, c.first) if (d.mean > 0) == more_is_better else (c.first, c.second)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import wilcoxon
 
-from headstudio.evaluate.statistics import Score, by_setting, contrasts, estimate, in_words, ranking_test
+from headstudio.evaluate.statistics import Score, by_setting, contrasts, estimate, in_words, least_pairs, ranking_test
 
 
 def grid(effect: float, *, prompts: int = 3, seeds: int = 2, noise: float = 0.01, seed: int = 0) -> list[Score]:
@@ -109,7 +109,14 @@ def test_five_pairs_can_tell_nothing_and_say_so() -> None:
     (found,) = contrasts(grid(0.5, prompts=5, seeds=1), "reg")
     assert not found.differ
     assert not found.can_tell
-    assert "too few to tell (six are the least)" in in_words(found, "CLIP score")
+    assert "too few to tell (6 are the least)" in in_words(found, "CLIP score")
+
+
+def test_the_fewest_pairs_are_those_of_which_the_rarest_outcome_is_rare_enough() -> None:
+    assert [least_pairs(together) for together in (1, 3, 6)] == [6, 7, 8]
+    for together in (1, 3, 6):
+        pairs = least_pairs(together)
+        assert ranking_test([1.0] * pairs) * together < 0.05 <= ranking_test([1.0] * (pairs - 1)) * together
 
 
 def test_runs_that_agree_in_nothing_else_are_no_pairs() -> None:
