@@ -144,10 +144,10 @@ def _states(sweep: Sweep, commands: Sequence[Command]) -> tuple[list[RunState], 
     """How the runs of a sweep stand; from their directories alone where the sweep's own account is broken."""
     try:
         return read_states(sweep, commands), []
-    except (ValueError, OSError) as error:
+    except Exception as error:  # a broken file, or a launcher that is not installed here
         runs: list[Run] = sweep.runs(commands)
         states = [_own_state(sweep.root / run.entry.name) for run in runs]
-        return states, [f"The schedulers were not asked, because a file of the sweep is broken ({error})."]
+        return states, [f"Runs are told by their own directories alone, as the sweep cannot be asked ({error})."]
 
 
 def _own_state(root: Path) -> RunState:

@@ -38,6 +38,7 @@ def strip(panel: Panel, *, width: int = 20, row_px: int = 34) -> dict[str, Any]:
                 "marker": {"color": colour, "size": 7, "opacity": 0.3, "line": {"width": 0}},
                 "text": [f"{html.escape(name) or 'run'}<br>{show(value)}" for name, value in row.runs],
                 "hoverinfo": "text",
+                "cliponaxis": False,
             }
         )
         e = row.estimate
@@ -60,6 +61,7 @@ def strip(panel: Panel, *, width: int = 20, row_px: int = 34) -> dict[str, Any]:
                 },
                 "text": [f"{labels[number]}<br>mean {show(e.mean)}<br>{show(e.low)} to {show(e.high)}"],
                 "hoverinfo": "text",
+                "cliponaxis": False,
             }
         )
     return {"data": data, "layout": _layout(labels, sum(heights) + 44, panel)}

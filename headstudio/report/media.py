@@ -40,32 +40,32 @@ def size_for(runs: int) -> int:
     return next((size for most, size in SIZES if runs <= most), 0)
 
 
-def sprites(films: Sequence[Path], size: int, cache: Path | None, *, workers: int = 2) -> Mapping[Path, Sprite | str]:
-    """A sprite of every film, or a sentence on why there is none.
+def sprites(films: Sequence[Path], size: int, *, workers: int = 2) -> Mapping[Path, Sprite | str]:
+    """A sprite of every film, or a few words on why there is none. A sweep keeps those of its runs in its own folder.
 
     Args:
         films: mp4 files.
         size: width and height of a frame, pixels; made smaller if all together would be too large.
-        cache: a folder that keeps them for the next time; None keeps nothing.
         workers: how many films are read at once.
     """
     quality = 75
     while True:
         with ThreadPoolExecutor(workers) as pool:
-            made = list(pool.map(partial(_sprite, size=size, quality=quality, cache=cache), films))
+            made = list(pool.map(partial(_sprite, size=size, quality=quality), films))
         total = sum(len(sprite.uri) for sprite in made if isinstance(sprite, Sprite))
         if total <= BUDGET or size <= 64:
             return dict(zip(films, made, strict=True))
         size, quality = size * 3 // 4 // 2 * 2, 65
 
 
-def _sprite(film: Path, size: int, quality: int, cache: Path | None) -> Sprite | str:
+def _sprite(film: Path, size: int, quality: int) -> Sprite | str:
     try:
         stat = film.stat()
     except OSError:
         return "no film"
     key = f"{film.absolute()} {stat.st_mtime_ns} {stat.st_size} {size} {quality} {FRAMES} 1"
-    kept = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.webp" if cache else None
+    sweep = film.parent.parent / ".sweep"
+    kept = sweep / "report" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.webp" if sweep.is_dir() else None
     try:
         if kept is not None and kept.exists():
             return _packed(kept.read_bytes())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from pathlib import Path
@@ -12,9 +13,13 @@ from hydra.experimental.callback import Callback
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from headstudio.sweep.record import Sweep
+
+log = logging.getLogger("headstudio")
+
 
 class SweepTable(Callback):
-    """Hydra's callback: prints and writes the table; a run that did not finish makes the command's exit code 1."""
+    """Hydra's callback: prints and writes table and report; a run that did not finish makes the exit code 1."""
 
     def __init__(self) -> None:
         self._start = 0.0
@@ -46,8 +51,21 @@ class SweepTable(Callback):
             return
         write_summary(sweep, states)
         print_table(sweep, states)
+        _report(sweep)
         if any(state.state != "finished" for state in states):
             raise SystemExit(1)  # an ordinary exception would only become a warning of Hydra's
+
+
+def _report(sweep: Sweep) -> None:
+    """Write the report and say where. The runs are done and told: what goes wrong here is no more than a warning."""
+    from headstudio.report.html import write_report
+
+    try:
+        path = write_report(sweep.root)
+    except Exception as error:
+        log.warning("The report could not be written (%s); python -m headstudio.report html tries again.", error)
+    else:
+        sys.stdout.write(f"Report: {_here(path)}\n")
 
 
 def _here(path: Path) -> Path:

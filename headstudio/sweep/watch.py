@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from headstudio.report.refresh import Refresher
 from headstudio.sweep.state import OPEN, RunState, read_states
 from headstudio.sweep.table import headline, live_table
 
@@ -29,25 +30,38 @@ def wait(sweep: Sweep, command: Command, names: Sequence[str]) -> list[RunState]
         return [state for state in read_states(sweep) if state.name in wanted]
 
     try:
-        states = follow(sweep, look, every_s=command.engine.look_every_s)
+        states = follow(sweep, look, every_s=command.engine.look_every_s, with_last_report=False)
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt(_goodbye(sweep, command, look, str(stop))) from None
     return sorted(states, key=lambda state: names.index(state.name))
 
 
 def follow(
-    sweep: Sweep, look: Callable[[], list[RunState]], *, every_s: float, settle_s: float = 3.0
+    sweep: Sweep,
+    look: Callable[[], list[RunState]],
+    *,
+    every_s: float,
+    settle_s: float = 3.0,
+    with_last_report: bool = True,
 ) -> list[RunState]:
-    """Show the runs until none is open; returns their last states.
+    """Show the runs until none is open, and keep the sweep's report fresh; returns their last states.
 
     A run that seems lost may be one whose last word has not reached this machine's view of the file server, so the end
     is believed when nothing has changed for `settle_s`.
+
+    Args:
+        sweep: whose runs.
+        look: how they stand now.
+        every_s: how often that is asked.
+        settle_s: how long a lost run may turn out not to be.
+        with_last_report: whether the report is written at the end too.
     """
     lost_since: float | None = None
-    with _shown(sweep) as show:
+    with _shown(sweep) as show, Refresher(sweep.root, with_last=with_last_report) as report:
         while True:
             states = look()
             show(states)
+            report.see(states)
             if not any(state.state in OPEN for state in states):
                 lost = any(state.state == "killed" for state in states)
                 lost_since = lost_since or time.monotonic()
