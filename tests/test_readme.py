@@ -15,6 +15,8 @@ from hydra.core.utils import setup_globals
 from hydra.types import RunMode
 
 from headstudio import cli
+from headstudio.prompts import expand
+from headstudio.report.__main__ import parser as report_parser
 from headstudio.run import register_resolvers
 from headstudio.settings import check
 from headstudio.sweep.__main__ import parser
@@ -25,11 +27,13 @@ LINES = [
     line.strip().partition("  #")[0] for line in (ROOT / "README.md").read_text().splitlines() if line[:4] == "    "
 ]
 RUNS = [line for line in LINES if line.startswith("python -m headstudio.run ")]
+REPORTS = [line for line in LINES if line.startswith("python -m headstudio.report ")]
 SWEEPS = [line for line in LINES if line.startswith("python -m headstudio.sweep ")]
 
 
 def test_there_is_something_to_test() -> None:
     assert len(RUNS) >= 8
+    assert {line.split()[3] for line in REPORTS} == {"html", "sheet", "wandb"}
     assert {line.split()[3] for line in SWEEPS} == {
         *("status", "watch", "logs", "cancel", "retry", "show", "repeat", "clean")
     }
@@ -37,7 +41,7 @@ def test_there_is_something_to_test() -> None:
 
 @pytest.mark.parametrize("line", RUNS)
 def test_a_run_composes(line: str) -> None:
-    words = [word for word in cli.quote_prompts(shlex.split(line)[3:]) if "=" in word]
+    words = [word for word in expand(cli.quote_prompts(shlex.split(line)[3:])) if "=" in word]
     GlobalHydra.instance().clear()
     try:
         register_resolvers()
@@ -53,6 +57,13 @@ def test_a_run_composes(line: str) -> None:
             check(composer.compose(overrides, number).config)
     finally:
         GlobalHydra.instance().clear()
+
+
+@pytest.mark.parametrize("line", REPORTS)
+def test_a_report_command_is_understood(line: str) -> None:
+    words = line.split()[3:]
+    arguments = report_parser(words[0]).parse_args(words)
+    assert arguments.action == words[0]
 
 
 @pytest.mark.parametrize("line", SWEEPS)
