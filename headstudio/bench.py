@@ -191,7 +191,25 @@ def bench_sweep() -> Iterator[Measurement]:
         yield Measurement(name, seconds / runs)
 
 
-PARTS = {"renderer": bench_renderer, "step": bench_step, "help": bench_help, "sweep": bench_sweep}
+def bench_logging() -> Iterator[Measurement]:
+    """What a logged row costs, spread over the steps between two rows."""
+    from headstudio.log_bench import logging_cost
+
+    for name, wandb in (("its own files", False), ("W&B's files as well, offline", True)):
+        cost = logging_cost(wandb=wandb)
+        yield Measurement(f"logging to {name}, per step", cost.step_s)
+        yield Measurement("  a row, in the run's process", cost.row_s)
+        yield Measurement("  a row, in W&B's process", cost.beside_s)
+        yield Measurement("  start", cost.start_s)
+
+
+PARTS = {
+    "renderer": bench_renderer,
+    "step": bench_step,
+    "help": bench_help,
+    "sweep": bench_sweep,
+    "logging": bench_logging,
+}
 
 
 def machine() -> dict[str, str | int | float]:

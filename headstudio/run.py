@@ -218,7 +218,7 @@ def _options() -> dict[str, str]:
     if not HydraConfig.initialized():
         return {}
     choices = HydraConfig.get().runtime.choices
-    return {str(group): str(option) for group, option in choices.items() if "/" not in group}
+    return {str(group): str(option) for group, option in choices.items() if option and "/" not in group}
 
 
 def register_resolvers() -> None:

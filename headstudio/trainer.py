@@ -222,6 +222,7 @@ def _write_snapshot(step: int, parts: Parts, result: StepResult, paths: RunPaths
     own = torch.Generator().manual_seed(step)
     rgb = result.render.rgb.detach()
     seen = parts.guidance.snapshot(rgb, result.control, result.cameras, step, own)
+    rgb = torch.nn.functional.interpolate(rgb, size=seen.noisy.shape[-2:], mode="bilinear")  # the prior's size
     rows = {"render": rgb, "noisy": seen.noisy, "one step": seen.one_step, "denoised": seen.denoised}
     columns = [f"t = {int(t)}" for t in seen.timesteps]
     paths.snapshots.mkdir(exist_ok=True)

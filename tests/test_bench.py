@@ -67,4 +67,4 @@ def test_an_unknown_part_lists_what_there_is(
     with pytest.raises(SystemExit) as exit_:
         bench.main()
     assert exit_.value.code == 2
-    assert "renderer, step, help, sweep" in capsys.readouterr().err
+    assert "renderer, step, help, sweep, logging" in capsys.readouterr().err

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headstudio.errors import UserError
-from headstudio.schedule import Constant, Linear, Piecewise, as_schedule
+from headstudio.schedule import Constant, Linear, Piecewise, as_schedule, in_force
 
 
 @given(st.integers(-10, 10**6), st.floats(-1e3, 1e3))
@@ -44,3 +44,13 @@ def test_impossible_schedules_are_named() -> None:
         Piecewise(values=[1, 2], steps=[3, 4])
     with pytest.raises(UserError, match="must increase"):
         Piecewise(values=[1, 2, 3], steps=[4, 4])
+
+
+def test_what_is_in_force_is_found_by_its_name() -> None:
+    class Part:
+        def __init__(self) -> None:
+            self.scale, self.steps, self.rule = Linear(start=0, end=10, first_step=0, last_step=10), 5, print
+            self.level = Constant(value=3)
+
+    assert in_force(Part(), 4) == {"scale": 4.0, "level": 3.0}
+    assert in_force(print, 4) == {}

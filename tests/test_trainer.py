@@ -69,6 +69,7 @@ class PaintGreen:
 
     def snapshot(self, rgb: Tensor, control: Tensor, cameras: Cameras, step: int, generator: torch.Generator) -> Any:
         noisy = (rgb + 0.3 * torch.randn(rgb.shape, generator=generator)).clamp(0, 1)
+        noisy = torch.nn.functional.interpolate(noisy, scale_factor=2.0)  # a prior has a size of its own
         return Snapshot(noisy, noisy, noisy, torch.zeros(len(rgb), dtype=torch.int64))
 
 

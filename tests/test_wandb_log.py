@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -284,3 +285,36 @@ def test_wandb_is_not_imported_unless_it_is_asked_for() -> None:
     words = "import sys, diffusers, headstudio.run, headstudio.trainer, headstudio.log, headstudio.guidance.prior\n"
     words += "from headstudio.log import NoLogger; NoLogger(directory='x'); sys.exit('wandb' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", words], check=False).returncode == 0
+
+
+@pytest.mark.slow
+def test_a_sweep_is_pushed_with_one_command_and_finished_runs_are_not_logged_again(
+    tmp_path: Path, surroundings: dict[str, str], server: Backend
+) -> None:
+    words = ["scale=smoke", "scale.steps=4", "scale.width=64", "scale.height=64", "scale.gallery_size=32"]
+    words += ["scale.gallery_seconds=0.2", "scale.log_every_steps=1", "densify=none", "metrics=none", "reg=none,scaled"]
+    words += ["logger=wandb", "logger.tags=[first,try]", "trainer.snapshot_every_steps=2", "hydra.sweep.dir=sweep"]
+    command = [sys.executable, "-m", "headstudio.run", "-m", *words]
+    for _ in range(2):
+        subprocess.run(command, check=True, capture_output=True, env=surroundings, cwd=tmp_path, timeout=300)
+    folders = sorted(tmp_path.glob("sweep/*/wandb/offline-run-*"))
+    assert len(folders) == 2
+
+    sync(surroundings, server, *folders)
+    assert sorted(json.loads(run.settings["config"])["options"]["value"]["reg"] for run in server.runs.values()) == [
+        "none",
+        "scaled",
+    ]
+    for signature, run in server.runs.items():
+        (root,) = tmp_path.glob(f"sweep/*-{signature}")
+        lines = [json.loads(line) for line in (root / "metrics.jsonl").read_text().splitlines()]
+        assert [row["_step"] for row in run.rows] == [0, 1, 2, 3, 4]
+        for line, row in zip(lines, run.rows, strict=False):
+            logged = {name: value for name, value in row.items() if name[0] != "_" and not name.startswith("pictures/")}
+            assert logged == pytest.approx({n: v for n, v in line.items() if n not in ("step", "seconds")})
+        assert [row["_step"] for row in run.rows if "pictures/snapshot" in row] == [0, 2]
+        assert {"pictures/turntable", "pictures/animation", "pictures/grid"} <= set(run.rows[-1])
+        assert (run.settings["groupName"], run.settings["tags"]) == ("sweep", ["first", "try"])
+        scores = flat(json.loads((root / "metrics.json").read_text()))
+        assert {name: run.summary[name] for name in scores} == pytest.approx(scores)
+        assert len(run.artifacts) == 1

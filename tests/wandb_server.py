@@ -74,7 +74,13 @@ class Backend:
             return {"commitArtifact": {"artifact": {"id": "a", "digest": "d"}}}
         if "upsertView" in query:
             self.views.append(dict(given))
-            return {"upsertView": {"view": {"id": "v", "name": given.get("name")}, "inserted": True}}
+            return {"upsertView": {"view": self._view(given), "inserted": True}}
+        if "ProjectInternalId" in query:
+            return {"project": {"id": "p", "internalId": "1"}}
+        if "query Runs" in query:
+            return {"project": self._listed(given)}
+        if "GetProjects" in query:
+            return {"models": self._projects()}
         if "viewer" in query:
             teams = {"edges": [{"node": {"name": "me"}}]}
             return {"viewer": {"id": "u", "entity": "me", "username": "me", "email": "", "flags": "{}", "teams": teams}}
@@ -101,6 +107,39 @@ class Backend:
                 "logLineCount": 0, "historyLineCount": len(run.history), "eventsLineCount": 0,
                 "historyTail": json.dumps(lines), "eventsTail": "[]", "config": "{}", "tags": [], "notes": "",
                 "wandbConfig": json.dumps({"t": 1})}  # fmt: skip
+
+    def _listed(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The runs of a group, or all."""
+        group = json.loads(given.get("filters") or "{}").get("group")
+        edges = []
+        for name, run in self.runs.items():
+            if group in (None, run.settings.get("groupName")):
+                user = {"name": "me", "username": "me"}
+                node = {"projectId": "1", "id": name, "tags": [], "name": name, "displayName": name, "sweepName": None,
+                        "state": "finished", "config": run.settings["config"], "group": group, "jobType": None,
+                        "commit": None, "readOnly": False, "createdAt": "2026-01-01T00:00:00Z", "heartbeatAt": None,
+                        "description": None, "notes": None, "systemMetrics": "{}", "historyKeys": None, "user": user,
+                        "summaryMetrics": json.dumps(run.summary), "historyLineCount": len(run.history)}  # fmt: skip
+                edges.append({"node": node, "cursor": name})
+        page = {"endCursor": None, "hasNextPage": False}
+        runs = {"edges": edges, "pageInfo": page}
+        return {"internalId": "1", "runCount": len(edges), "readOnly": False, "runs": runs}
+
+    def _projects(self) -> dict[str, Any]:
+        user = {"__typename": "User", "id": "u", "name": "me", "username": "me", "email": "", "admin": False,
+                "flags": "{}", "entity": "me", "deletedAt": None, "apiKeys": {"edges": []},
+                "teams": {"edges": []}}  # fmt: skip
+        node = {"__typename": "Project", "id": "p", "name": "heads", "entityName": "me", "isBenchmark": False,
+                "createdAt": "2026-01-01T00:00:00Z", "user": user}  # fmt: skip
+        page = {"__typename": "PageInfo", "endCursor": None, "hasNextPage": False}
+        return {"pageInfo": page, "edges": [{"node": node}]}
+
+    def _view(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        return {"id": f"view{len(self.views)}", "type": given.get("type"), "name": given.get("name"),
+                "displayName": given.get("displayName"), "description": given.get("description"),
+                "project": {"id": "p", "name": given.get("projectName"), "entityName": given.get("entityName")},
+                "spec": given.get("spec"), "createdAt": "2026-01-01T00:00:00Z", "updatedAt": "2026-01-01T00:00:00Z",
+                "createdBy": None, "user": None, "previewUrl": None}  # fmt: skip
 
     def _file(self, given: Mapping[str, Any]) -> dict[str, Any]:
         return {"node": {"storagePath": given.get("name"), "uploadUrl": f"{self.url}/upload/-/{given['name']}",
