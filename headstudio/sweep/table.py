@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from headstudio.files import put
 from headstudio.progress import duration
+from headstudio.report.glossary import COSTS, main_metrics, metric
 from headstudio.runstate import RunPaths
 from headstudio.sweep.state import STATES, RunState
 
@@ -28,14 +29,17 @@ COLOURS = {
     "killed": "bold red",
     "stopped": "yellow",
 }
-SCORES = ("alignment_rest", "alignment_animation", "clip_score")
-"""What a narrow table shows of a finished run; the files have everything."""
 
 
 def differing(states: Sequence[RunState]) -> list[str]:
     """The keys whose values are not the same in all runs, in the order of the command line."""
     keys = list(dict.fromkeys(key for state in states for key in state.overrides))
     return [key for key in keys if len({state.overrides.get(key) for state in states}) > 1]
+
+
+def numbers_of(states: Sequence[RunState]) -> list[str]:
+    """The names of all numbers that the runs have, in the order of their files."""
+    return list(dict.fromkeys(name for state in states for name in state.scores))
 
 
 def headline(states: Sequence[RunState]) -> str:
@@ -64,7 +68,7 @@ def status_table(sweep: Sweep, states: Sequence[RunState], shown: Sequence[int] 
     from rich.text import Text
 
     keys = differing(states)
-    scores = [name for name in SCORES if any(name in state.scores for state in states)]
+    scores = main_metrics(numbers_of(states))
     table = Table(title=f"{sweep.root}\n{headline(states)}", title_justify="left")
     table.add_column("#", justify="right")
     for key in keys:
@@ -114,7 +118,7 @@ def write_summary(sweep: Sweep, states: Sequence[RunState]) -> None:
     if not states:
         return
     keys = differing(states)
-    scores = list(dict.fromkeys(name for state in states for name in state.scores))
+    scores = numbers_of(states)
     records: list[dict[str, str | float]] = [
         {
             **{key: state.overrides.get(key, "") for key in keys},
@@ -144,8 +148,9 @@ def print_table(sweep: Sweep, states: Sequence[RunState], *, wide: int = 200) ->
     from rich.text import Text
 
     keys = differing(states)
-    # Seconds per phase and scores per attribute stay in the summary files
-    names = [n for n in dict.fromkeys(n for s in states for n in s.scores) if "." not in n and "/" not in n]
+    known = numbers_of(states)
+    own = [name for name in known if "." not in name and "/" not in name and not metric(name).says]  # the user's
+    names = [*main_metrics(known), *own, *(name for name in COSTS if name in known)]  # the summary files have the rest
     console = Console()
     if not console.is_terminal:
         console = Console(width=wide)
