@@ -73,7 +73,7 @@ def differences(collection: Collection) -> Differences:
         column = tuple(_value(member, own, name) for member, own in zip(members, given, strict=True))
         if len(set(column)) < 2:
             continue
-        home = None if name in named else _home(column, columns, choices)
+        home = None if name in named else _home(name, column, columns, choices)
         if home is not None:
             along[home].append(name)
         elif name in named or name in UNITS or (not trusted and not name.startswith(MEASURING)):
@@ -118,11 +118,12 @@ def _value(member: Member, given: Mapping[str, str], name: str) -> str:
     return found.strip("'\"") if name == "prompt" else found
 
 
-def _home(column: Sequence[str], columns: Mapping[str, Sequence[str]], choices: Set[str]) -> str | None:
-    """The key found before that says the same of all runs, or the option of a group that fixes this one."""
-    for name, known in columns.items():
-        if _follows(column, known) and (name in choices or _follows(known, column)):
-            return name
+def _home(name: str, column: Sequence[str], columns: Mapping[str, Sequence[str]], choices: Set[str]) -> str | None:
+    """The key found before that says the same of all runs, or the group whose option fixes this one."""
+    for known, values in columns.items():
+        is_group = known in choices or name.startswith(f"{known}.")
+        if _follows(column, values) and (is_group or _follows(values, column)):
+            return known
     return None
 
 

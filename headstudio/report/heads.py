@@ -36,6 +36,11 @@ class Heads:
     rows: tuple[GridRow, ...]
     row_key: str = ""
 
+    @property
+    def one_each(self) -> bool:
+        """Whether no cell holds more than one head."""
+        return all(len(cell) < 2 for row in self.rows for cell in row.cells)
+
 
 def arranged(numbers: Sequence[int], found: Differences, *, most_columns: int = 8, most_empty: float = 0.5) -> Heads:
     """Rows are sentences where they differ, columns the other settings, seeds share a cell.
@@ -48,7 +53,8 @@ def arranged(numbers: Sequence[int], found: Differences, *, most_columns: int = 
     """
     settings = [found.settings[number] for number in numbers]
     names = [key.name for key in found.keys if len({s[key.name] for s in settings}) > 1]
-    flow = Heads((), (GridRow("", (tuple(Head(n, found.names(n)) for n in numbers),)),))
+    same = tuple(key.name for key in found.keys if key.name not in names) if len(numbers) > 1 else ()
+    flow = Heads((), (GridRow("", (tuple(Head(n, found.names(n, without=same)) for n in numbers),)),))
     if len(names) < 2:
         return flow
     row, columns = _roles(names)
@@ -62,7 +68,7 @@ def arranged(numbers: Sequence[int], found: Differences, *, most_columns: int = 
     def cell(value: str, place: Place) -> tuple[Head, ...]:
         here = [n for n, s in zip(numbers, settings, strict=True) if s[row] == value]
         here = [n for n in here if tuple(found.settings[n][name] for name in columns) == place]
-        return tuple(Head(n, found.names(n, without=(row, *columns))) for n in here)
+        return tuple(Head(n, found.names(n, without=(row, *columns, *same))) for n in here)
 
     grid = tuple(GridRow(_told(row, value), tuple(cell(value, place) for place in places)) for value in rows)
     return Heads(labels, grid, row)

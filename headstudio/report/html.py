@@ -29,9 +29,9 @@ def write_report(root: Path, out: Path | None = None) -> Path:
     from headstudio.report.collect import FILMS, collect
 
     out = out or root / NAME
+    collection = collect(root, with_config=MOST_IN_FULL)
     if not out.parent.is_dir():
         raise UserError(f"The report cannot be written: there is no folder {out.parent}.")
-    collection = collect(root, with_config=MOST_IN_FULL)
     finished = [member for member in collection.members if member.state == "finished"]
     size = media.size_for(len(finished))
     paths = [member.directory / f"{name}.mp4" for member in finished for name in FILMS] if size else []

@@ -40,7 +40,7 @@ def size_for(runs: int) -> int:
     return next((size for most, size in SIZES if runs <= most), 0)
 
 
-def sprites(films: Sequence[Path], size: int, *, workers: int = 2) -> Mapping[Path, Sprite | str]:
+def sprites(films: Sequence[Path], size: int, *, workers: int = 3) -> Mapping[Path, Sprite | str]:
     """A sprite of every film, or a few words on why there is none. A sweep keeps those of its runs in its own folder.
 
     Args:

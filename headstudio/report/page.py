@@ -76,7 +76,7 @@ def render(collection: Collection, out: Path, films: Mapping[Path, Sprite | str]
         "comparisons": shown,
         "left_out": [c.key.name for c in compared if c not in shown],
         "panel_id": _panel_id,
-        "advice": lambda panel: verdict.advice(panel, found),
+        "advice": lambda panel: verdict.advice(panel, found, is_complete=len(finished) == len(collection.members)),
         "main": main,
         "on_card": main[:1] + [name for name in main[1:] if "clip" not in name],
         "costs": [name for name in COSTS if name in names],
@@ -174,7 +174,7 @@ def _seconds(films: Mapping[Path, Sprite | str]) -> float:
 def _curves(collection: Collection, found: Differences) -> dict[str, Any]:
     """What every run logged, and by which keys its line may be coloured; constants are left out."""
     drawn = [(n, m) for n, m in enumerate(collection.members) if m.curve.steps]
-    names = list(dict.fromkeys(name for _, m in drawn for name in m.curve.values))
+    names = list(dict.fromkeys(name for _, m in drawn for name in m.curve.values if name != "seconds"))
     varying = [n for n in names if len({v for _, m in drawn for v in m.curve.values.get(n, ())} - {None}) > 1]
     keys = [key.name for key in (*found.axes, *(k for k in found.keys if k not in found.axes))][:6]
     thin = max(1, len(drawn) // 200)

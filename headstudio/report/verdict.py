@@ -61,11 +61,11 @@ def verdict(collection: Collection, found: Differences, comparisons: Sequence[Co
         same = "Nothing differs between these runs, so there is nothing to compare."
         return [*findings, Finding("Nothing to compare", text if one else same, "plain")]
     for comparison in comparisons:
-        findings += list(_of_key(comparison, found))
+        findings += list(_of_key(comparison, found, is_complete=len(finished) == len(collection.members)))
     return findings
 
 
-def _of_key(comparison: Comparison, found: Differences) -> Iterator[Finding]:
+def _of_key(comparison: Comparison, found: Differences, *, is_complete: bool) -> Iterator[Finding]:
     panels = comparison.main or comparison.panels
     name = comparison.key.name
     if not comparison.is_ranked:
@@ -83,7 +83,7 @@ def _of_key(comparison: Comparison, found: Differences) -> Iterator[Finding]:
     if silent and max(panel.pairs for panel in silent) == 0:
         yield Finding(name, "No two runs agree in everything but this, so nothing is said about it.", "open")
     elif silent and all(panel.short_of for panel in silent):
-        yield Finding(name, f"Too few runs to tell. {advice(silent[0], found)}", "open")
+        yield Finding(name, f"Too few runs to tell. {advice(silent[0], found, is_complete=is_complete)}", "open")
     elif silent:
         labels = _listed([panel.metric.label for panel in silent])
         yield Finding(
@@ -91,12 +91,14 @@ def _of_key(comparison: Comparison, found: Differences) -> Iterator[Finding]:
         )
 
 
-def advice(panel: Panel, found: Differences) -> str:
+def advice(panel: Panel, found: Differences, *, is_complete: bool) -> str:
     """How many pairs are missing, and what to add to have them."""
     values = len(panel.rows)
     together = f"for {values} settings at once " if values > 2 else ""
     need = f"Each two settings share {panel.pairs} pair{'s' * (panel.pairs != 1)} of runs; the test needs at least "
     need += f"{panel.short_of} {together}before it can show any difference."
+    if not is_complete:
+        return f"{need} Not all runs have finished; if it is too few when they have, add seeds or prompts."
     seeds = next((key.values for key in found.keys if key.name == "seed"), ())
     count = math.ceil(panel.short_of / max(1, panel.pairs / max(1, len(seeds))))
     more = ",".join(map(str, range(count))) if count <= 12 else f"range({count})"

@@ -38,9 +38,8 @@ class Waiting:
 
 Settings = Mapping[str, str]
 PROMPTS = ("a bald man", "an old woman with white hair", "a portrait of Joker")
-HOSTILE = (
-    '<script>window.hacked = 1</script></script><img src=x onerror="window.hacked=1"> & \'it\' "is" `x` $(y) \u2028 é'
-)
+HOSTILE = '<script>window.hacked = 1</script></script><img src=x onerror="window.hacked=1"> '
+HOSTILE += "& 'it' \"is\" `x` $(y) <b>bold</b> \u2028 é"
 REGS = ("none", "strict", "scaled")
 
 
@@ -73,7 +72,7 @@ def sweep(
     runs: Sequence[Settings],
     *,
     state: Callable[[int], str] = lambda number: "finished",
-    films: bool = True,
+    films: int = 64,
     steps: int = 40,
 ) -> Sweep:
     """A sweep of these runs.
@@ -82,7 +81,7 @@ def sweep(
         root: its directory.
         runs: what each sets.
         state: of each; finished, failed, killed, stopped, running, or queued.
-        films: whether finished runs have theirs.
+        films: how many pixels wide those of finished runs are; 0 leaves them out.
         steps: how many lines each logged.
     """
     made = Sweep(root)
@@ -101,7 +100,7 @@ def sweep(
     return made
 
 
-def run(root: Path, given: Settings, *, state: str, films: bool, steps: int, noise: random.Random) -> None:
+def run(root: Path, given: Settings, *, state: str, films: int, steps: int, noise: random.Random) -> None:
     """One run's directory."""
     paths = RunPaths(root)
     root.mkdir(parents=True, exist_ok=True)
@@ -134,8 +133,8 @@ def run(root: Path, given: Settings, *, state: str, films: bool, steps: int, noi
     if state != "finished":
         return
     if films:
-        shutil.copy(film(), paths.turntable)
-        shutil.copy(film(), paths.animation)
+        shutil.copy(film(films), paths.turntable)
+        shutil.copy(film(films), paths.animation)
         paths.avatar.write_bytes(b"ply")
     scores = scores_of(given, noise)
     front = [azimuth in (0, 1, 7) for _ in range(3) for azimuth in range(8)]
@@ -145,16 +144,21 @@ def run(root: Path, given: Settings, *, state: str, films: bool, steps: int, noi
     paths.finish(str(told["signature"]), {**told, "phase_seconds": {"head": 0.01}, "details": details})
 
 
-@lru_cache(maxsize=1)
-def film(frames: int = 30, size: int = 64) -> Path:
-    """An mp4 in which a red square travels from left to right over white."""
+@lru_cache(maxsize=2)
+def film(size: int) -> Path:
+    """An mp4 of three seconds: a spotted disc, about as hard to pack as a head, and a red square that travels right."""
+    generator = torch.Generator().manual_seed(0)
+    spots = torch.nn.functional.interpolate(
+        torch.rand(1, 3, 48, 48, generator=generator), (size, size), mode="bilinear"
+    )
+    rows, columns = torch.meshgrid(torch.linspace(-1, 1, size), torch.linspace(-1, 1, size), indexing="ij")
+    disc = (rows**2 + columns**2 * 2 < 0.6).float()
 
-    def picture(number: int) -> torch.Tensor:
-        image = torch.ones(3, size, size)
-        left = number * (size - 16) // frames
-        image[1:, 20:44, left : left + 16] = 0.1
+    def picture(number: int, of: int = 72) -> torch.Tensor:
+        image = disc * spots[0].roll(number * size // of, -1) + 1 - disc
+        image[1:, : size // 8, number * (size - size // 8) // of :][..., : size // 8] = 0.1
         return image
 
     path = Path(mkdtemp()) / "film.mp4"
-    write_mp4((picture(number) for number in range(frames)), path, 10)
+    write_mp4((picture(number) for number in range(72)), path, 24)
     return path
