@@ -35,6 +35,10 @@ def _range(lowest: float, highest: float) -> Callable[[Any], bool]:
     return lambda v: isinstance(v, list) and len(v) == 2 and all(map(inside, v)) and v[0] <= v[1]
 
 
+def _words(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(word, str) for word in value)
+
+
 def _colour(value: Any) -> bool:
     return value is None or (isinstance(value, list) and len(value) == 3 and all(map(_number(0, 1), value)))
 
@@ -56,6 +60,8 @@ RULES = (
     Rule(("scale.background",), "three numbers from 0 to 1 (RGB), or null", _colour),
     Rule(("scale.per_triangle", "scale.init_count", "scale.neighbours"), "a whole number of at least 1", _whole(1)),
     Rule(("scale.lambda_sparsity",), "a number of at least 0", _number(0)),
+    Rule(("logger.mode",), "offline, online or disabled", lambda v: v in ("offline", "online", "disabled")),
+    Rule(("logger.tags",), "a list of words, like [first,try]", _words),
     Rule(("optim.betas",), "two numbers from 0 to 1", _range(0, 1)),
 )
 

@@ -28,7 +28,7 @@ def test_the_shipped_settings_are_usable() -> None:
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.keys[0])
 def test_every_rule_is_about_keys_that_exist(rule: Any) -> None:
-    config = composed()
+    config = composed("logger=wandb")
     for key in rule.keys:
         assert OmegaConf.select(config, key, throw_on_missing=True) is not None
 
@@ -55,11 +55,14 @@ def test_every_rule_is_about_keys_that_exist(rule: Any) -> None:
         ("scale.per_triangle", "0"),
         ("optim.rates.means", "-0.1"),
         ("optim.betas", "[0.9]"),
+        ("logger.mode", "on"),
+        ("logger.tags", "first"),
+        ("logger.tags", "[1]"),
     ],
 )
 def test_a_bad_value_is_one_sentence_with_its_key_and_value(key: str, value: str) -> None:
     with pytest.raises(UserError) as told:
-        check(composed(f"{key}={value}"))
+        check(composed("logger=wandb", f"{key}={value}"))
     assert re.match(rf"{re.escape(key)}=.* must be .*\.$", str(told.value))
     assert "\n" not in str(told.value)
 
