@@ -17,10 +17,10 @@ from headstudio.evaluate.statistics import (
     in_words,
 )
 from headstudio.report.collect import Collection
-from headstudio.report.differences import Differences, Key
+from headstudio.report.differences import Differences, Key, measurements
 from headstudio.report.glossary import Metric, main_metrics, metric
 
-EVERYTHING = "all runs"
+EVERYTHING, MEASURED = "all runs", "(measured)"
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,12 @@ def comparisons(collection: Collection, found: Differences) -> list[Comparison]:
 def _scored(collection: Collection, found: Differences) -> list[tuple[dict[str, str], str, dict[str, Score]]]:
     """Settings, caption and scores of every finished run, each setting once."""
     seen: dict[tuple[tuple[str, str], ...], tuple[dict[str, str], str, dict[str, Score]]] = {}
+    measured = measurements(collection)
+    ways = list(dict.fromkeys(measured))
     for number, member in enumerate(collection.members):
         settings = dict(found.settings[number])
+        if len(ways) > 1:  # runs that were measured differently are no pair
+            settings[MEASURED] = str(ways.index(measured[number]))
         if member.scores and tuple(settings.items()) not in seen:
             scores = {
                 name: Score(settings, value, _views_of(member.views.get(name, ()), value))
@@ -140,7 +144,7 @@ def _panel(
     if not ranked or len(rows) < 2:
         return Panel(key, about, of_main, rows)
     tested = contrasts(scores, key)
-    needed = least_pairs(len(tested))
+    needed = least_pairs(max(1, sum(contrast.pairs > 0 for contrast in tested)))
     short = needed if all(contrast.pairs < needed for contrast in tested) else 0
     told = tuple(_words(contrast, about) for contrast in tested if contrast.differ)
     rest = tuple(_words(contrast, about) for contrast in tested if not contrast.differ)
@@ -170,4 +174,4 @@ def _words(contrast: Contrast, about: Metric) -> str:
 
 
 def _others(settings: dict[str, str], key: str) -> str:
-    return ", ".join(v if k == "prompt" else f"{k}={v}" for k, v in settings.items() if k != key)
+    return ", ".join(v if k == "prompt" else f"{k}={v}" for k, v in settings.items() if k not in (key, MEASURED))

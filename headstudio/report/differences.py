@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
@@ -93,6 +94,12 @@ def common(collection: Collection) -> dict[str, str]:
     if not configs:
         return {}
     return {key: value for key, value in configs[0].items() if all(c.get(key) == value for c in configs)}
+
+
+def measurements(collection: Collection) -> list[str]:
+    """For each run, how it was measured: the settings of its metrics as one text; "" where there is no config."""
+    texts = ({k: v for k, v in m.config.items() if k.startswith("metrics.")} for m in collection.members)
+    return [json.dumps(text, sort_keys=True) if text else "" for text in texts]
 
 
 def asked(member: Member) -> dict[str, str]:

@@ -43,6 +43,10 @@ class Metric:
             digits = 0 if abs(value) >= 1000 else 1
         return f"{value:,.{digits}f}".replace(",", "\u202f").replace("-", "\u2212")
 
+    def show_signed(self, value: float) -> str:
+        """A difference: always with its sign."""
+        return f"+{self.show(value)}" if value > 0 else self.show(value)
+
 
 _CLIP = (
     Metric("score", "CLIP score", "cosine", "−1 to 1", "more", "How well a CLIP model finds the sentence in the head, "

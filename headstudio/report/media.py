@@ -49,13 +49,17 @@ def sprites(films: Sequence[Path], size: int, *, workers: int = 3) -> Mapping[Pa
         workers: how many films are read at once.
     """
     quality = 75
-    while True:
-        with ThreadPoolExecutor(workers) as pool:
-            made = list(pool.map(partial(_sprite, size=size, quality=quality), films))
-        total = sum(len(sprite.uri) for sprite in made if isinstance(sprite, Sprite))
-        if total <= BUDGET or size <= 64:
-            return dict(zip(films, made, strict=True))
-        size, quality = size * 3 // 4 // 2 * 2, 65
+    with ThreadPoolExecutor(workers) as pool:
+
+        def made(some: Sequence[Path]) -> list[Sprite | str]:
+            return list(pool.map(partial(_sprite, size=size, quality=quality), some))
+
+        while True:
+            sample = made(films[:: max(1, len(films) // 6)])  # a few tell how large all will be
+            bytes_each = sum(len(s.uri) for s in sample if isinstance(s, Sprite)) / max(1, len(sample))
+            if bytes_each * len(films) <= BUDGET or size <= 64:
+                return dict(zip(films, made(films), strict=True))
+            size, quality = size * 3 // 4 // 2 * 2, 65
 
 
 def _sprite(film: Path, size: int, quality: int) -> Sprite | str:
@@ -109,7 +113,7 @@ def _encode(film: Path, size: int, quality: int) -> bytes:
 def _paste(sheet: Image, picture: Image, place: int, size: int) -> None:
     from PIL.Image import Resampling
 
-    small = picture if picture.size == (size, size) else picture.resize((size, size), Resampling.LANCZOS)
+    small = picture if picture.size == (size, size) else picture.resize((size, size), Resampling.HAMMING)
     sheet.paste(small, (place % COLUMNS * size, place // COLUMNS * size))
 
 

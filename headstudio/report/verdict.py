@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from headstudio.report.collect import Collection
 from headstudio.report.compare import Comparison, Panel
-from headstudio.report.differences import Differences, Key
+from headstudio.report.differences import Differences, Key, measurements
 from headstudio.sweep.state import OPEN, STATES
 
 WORDS = {"prompt": "sentences", "seed": "seeds"}
@@ -140,12 +140,16 @@ def notes(collection: Collection, found: Differences) -> list[str]:
     said += [
         f"{_along(key)}" for key in axes if key.confounded and all(m.overrides is None for m in collection.members)
     ]
-    if found.unasked:
-        some = _listed(found.unasked[:6]) + (f" and {len(found.unasked) - 6} more" if len(found.unasked) > 6 else "")
+    finished = [way for way, m in zip(measurements(collection), collection.members, strict=True) if m.scores]
+    if len(set(finished)) > 1:
         said.append(
-            f"The configs also differ in keys that the command did not sweep: {some}. Where they concern metrics, "
-            "scores of the same name were measured differently and should not be compared."
+            "The runs were measured with different settings of their metrics: scores of the same name are not the same "
+            "thing. Runs measured differently are never paired, but means over sentences still mix them."
         )
+    unasked = [name for name in found.unasked if not name.startswith("metrics.")]
+    if unasked:
+        some = _listed(unasked[:6]) + (f" and {len(unasked) - 6} more" if len(unasked) > 6 else "")
+        said.append(f"The configs also differ in keys that the command did not sweep: {some}.")
     for member in collection.members:
         said += [f"{member.name}: {problem}." for problem in member.problems]
     repeated = Counter(member.signature for member in collection.members if member.signature)

@@ -53,6 +53,8 @@ def test_nothing_is_claimed_that_so_few_pairs_cannot_show(tmp_path: Path) -> Non
     text = text_of(write_report(tmp_path))
     assert "Too few runs to tell. Each two settings share 6 pairs of runs; the test needs at least 7" in text
     assert "Add seeds to the command (seed=0,1,2; finished runs are kept)" in text
+    assert "3 differences, pair by pair" in text
+    assert re.search(r"scaled − none \+0\.04\d \+0\.0\d\d to \+0\.05\d 6 –", text)  # the difference, and no p
     assert "is better than" not in text
     assert "No difference shown" not in text
 
@@ -188,9 +190,22 @@ def test_differences_of_runs_without_a_sweep_come_from_their_configs(tmp_path: P
 def test_keys_that_nobody_swept_are_named(tmp_path: Path) -> None:
     sweep(tmp_path, [{"reg": reg, "seed": seed} for reg in REGS for seed in "01"], films=0)
     path = tmp_path / "run-003" / "config.yaml"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "metrics": {"clip": {"views": 4}}}))
-    assert differences(collect(tmp_path)).unasked == ("metrics.clip.views",)
-    assert "keys that the command did not sweep: metrics.clip.views" in text_of(write_report(tmp_path))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "camera": {"views": 4}}))
+    assert differences(collect(tmp_path)).unasked == ("camera.views",)
+    assert "keys that the command did not sweep: camera.views." in text_of(write_report(tmp_path))
+
+
+def test_what_was_measured_differently_is_not_compared(tmp_path: Path) -> None:
+    runs = seven_seeds()
+    sweep(tmp_path, runs, films=0)
+    for number, given in enumerate(runs):
+        path = tmp_path / f"run-{number:03d}" / "config.yaml"
+        views = 4 if given["reg"] == "none" else 8
+        path.write_text(json.dumps({**json.loads(path.read_text()), "metrics": {"clip": {"views": views}}}))
+    collection = collect(tmp_path)
+    (reg,) = comparisons(collection, differences(collection))
+    assert [contrast.pairs for contrast in reg.panels[0].contrasts] == [0, 0, 7]
+    assert "measured with different settings of their metrics" in text_of(write_report(tmp_path))
 
 
 def test_sentences_make_rows_settings_columns_and_seeds_share_a_cell(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+import zipfile
 from itertools import product
 from pathlib import Path
 
@@ -129,3 +130,15 @@ def test_a_multirun_ends_with_a_report(tmp_path: Path) -> None:
     assert "Report: sweep/report.html" in done.stdout
     text = (tmp_path / "sweep" / "report.html").read_text(encoding="utf-8")
     assert "ZeroDivisionError: run 1 was told to fail" in text
+
+
+@pytest.mark.slow
+def test_the_wheel_carries_the_page(tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parent.parent.parent
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(root)]
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stdout + built.stderr
+    (path,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(path).namelist())
+    for file in (root / "headstudio" / "report" / "page").iterdir():
+        assert f"headstudio/report/page/{file.name}" in names

@@ -45,7 +45,7 @@
   fill("quantity", names);
   fill("by", keys);
   byId("by-label").hidden = !keys.length;
-  const start = names.indexOf("guidance");
+  const start = names.findIndex((name) => name === "guidance" || name === "loss/guidance");
   byId("quantity").value = start < 0 ? 0 : start;
 
   // A running mean over as many logged values to either side
