@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from headstudio.evaluate.statistics import (
-    ALPHA,
     Contrast,
     Estimate,
     Score,
@@ -15,6 +14,7 @@ from headstudio.evaluate.statistics import (
     contrasts,
     estimate,
     in_words,
+    least_pairs,
 )
 from headstudio.report.collect import Collection
 from headstudio.report.differences import Differences, Key, measurements
@@ -144,19 +144,11 @@ def _panel(
     if not ranked or len(rows) < 2:
         return Panel(key, about, of_main, rows)
     tested = contrasts(scores, key)
-    needed = least_pairs(max(1, sum(contrast.pairs > 0 for contrast in tested)))
+    needed = least_pairs(tested[0].together)
     short = needed if all(contrast.pairs < needed for contrast in tested) else 0
     told = tuple(_words(contrast, about) for contrast in tested if contrast.differ)
     rest = tuple(_words(contrast, about) for contrast in tested if not contrast.differ)
     return Panel(key, about, of_main, rows, tuple(tested), told, rest, short)
-
-
-def least_pairs(comparisons: int) -> int:
-    """How many pairs it takes before any outcome could show a difference, when so many settings are compared at once.
-
-    All signs of n pairs agree by chance once in 2^(n-1) (two-sided), and Holm's correction multiplies that.
-    """
-    return 1 + math.ceil(math.log2(comparisons / ALPHA) + 1e-12)
 
 
 def _words(contrast: Contrast, about: Metric) -> str:

@@ -51,9 +51,9 @@ class Metric:
 _CLIP = (
     Metric("score", "CLIP score", "cosine", "−1 to 1", "more", "How well a CLIP model finds the sentence in the head, "
            "averaged over 24 views all around. Comparable only within one CLIP model and protocol."),
-    Metric("score_front", "CLIP score, front", "cosine", "−1 to 1", "more",
+    Metric("score_front", "CLIP score (front)", "cosine", "−1 to 1", "more",
            "The same over the views from the front, where eyes and lips show."),
-    Metric("score_suffix", "CLIP score, view words", "cosine", "−1 to 1", "more",
+    Metric("score_suffix", "CLIP score (view words)", "cosine", "−1 to 1", "more",
            "The same with “front view”, “side view” and so on added to the sentence."),
     Metric("r_precision", "R‑precision", "share", "0 to 1", "more",
            "Share of the views for which the model prefers the run’s own sentence to all the others it is shown.", 2),
@@ -65,9 +65,9 @@ _CLIP = (
 )  # fmt: skip
 
 _KNOWN = (
-    Metric("alignment_rest", "Alignment, at rest", "share", "0 to 1", "more",
+    Metric("alignment_rest", "Alignment at rest", "share", "0 to 1", "more",
            "Share of the attributes named in the sentence that the head at rest shows where it should.", 2),
-    Metric("alignment_animation", "Alignment, animated", "share", "0 to 1", "more",
+    Metric("alignment_animation", "Alignment in motion", "share", "0 to 1", "more",
            "The same while the head talks and moves.", 2),
     Metric("landmark_error", "Landmark error", "eye distances", "0 and up", "less",
            "How far what one sees strays from the landmarks of the head that drives it."),

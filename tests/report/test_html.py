@@ -17,7 +17,7 @@ from headstudio.errors import UserError
 from headstudio.report import __main__ as command_line
 from headstudio.report import figures, verdict
 from headstudio.report.collect import collect
-from headstudio.report.compare import comparisons, least_pairs
+from headstudio.report.compare import comparisons
 from headstudio.report.differences import differences
 from headstudio.report.glossary import main_metrics, metric
 from headstudio.report.heads import arranged
@@ -71,12 +71,6 @@ def test_what_the_runs_show_is_said_the_right_way_round(tmp_path: Path) -> None:
     lines = [(f.about, f.kind) for f in verdict.verdict(collection, found, [reg])]
     assert lines.count(("reg", "better")) == 5  # four, and how many more there are
     assert ("reg", "none") in lines  # of alignment nothing is shown
-
-
-@pytest.mark.parametrize(("settings", "pairs"), [(1, 6), (3, 7), (6, 8), (10, 9)])
-def test_least_pairs_are_the_fewest_that_can_show_something(settings: int, pairs: int) -> None:
-    assert settings * 2.0 ** (1 - pairs) < 0.05 <= settings * 2.0 ** (2 - pairs)
-    assert least_pairs(settings) == pairs
 
 
 def test_intervals_use_the_views_of_each_run(tmp_path: Path) -> None:
