@@ -225,7 +225,7 @@ def test_plots_are_what_plotly_understands(tmp_path: Path) -> None:
 
 def test_every_metric_has_a_name_and_a_direction() -> None:
     assert metric("clip_score").better == "more"
-    assert metric("clip_l14_score_front").label == "CLIP score, front (l14)"
+    assert metric("clip_l14_score_front").label == "CLIP score (front) (l14)"
     assert {metric(n).better for n in ("clip_rank", "seconds", "stray_share", "color_bleeding/lips", "x_error")} == {
         "less"
     }
