@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -35,6 +36,7 @@ class Shell:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            preexec_fn=_interruptible,
         )
 
     def run(self, *words: str, code: int | None = 0, timeout: float = 120) -> str:
@@ -65,6 +67,11 @@ class Shell:
         """GPU, time and first step of every start of a run."""
         path = self.root(n, steps) / "starts.txt"
         return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _interruptible() -> None:
+    """Ctrl-C reaches a program although the tests were started in the background, where it is ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def ended(process: subprocess.Popen[str], code: int | None, timeout: float) -> str:
