@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes what stands in this folder again: about 50 minutes on two cores. Finished runs are kept, so it can be interrupted.
+# Makes what stands in this folder again: about an hour on two cores. Finished runs are kept, so it can be interrupted.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=${PYTHON:-.venv/bin/python}
@@ -20,10 +20,10 @@ sweep=multirun/reg
 cp "$sweep/summary.csv" results/reg/
 "$python" -m headstudio.report.sheet "$sweep" results/reg/sheet.png
 
-# The same three over three sentences and two seeds, compared.
+# The same three over three sentences and three seeds, compared.
 mkdir -p results/reg_grid
 sweep=multirun/reg_grid
-"$python" -m headstudio.run -m reg=none,strict,scaled prompt=@tiny3 seed=0,1 hydra.sweep.dir="$sweep"
+"$python" -m headstudio.run -m reg=none,strict,scaled prompt=@tiny3 seed=0,1,2 hydra.sweep.dir="$sweep"
 cp "$sweep/summary.csv" results/reg_grid/
 
 "$python" -m headstudio.bench | tee results/bench.txt
