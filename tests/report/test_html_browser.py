@@ -40,11 +40,13 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     sweep(folder / "hostile", [{"prompt": HOSTILE, "seed": "0"}, {"prompt": "a bald man", "seed": "0"}])
     (folder / "hostile" / "run-001" / "turntable.mp4").unlink()
     sweep(folder / "one", [{"prompt": "a bald man"}])
-    return written | {name: write_report(folder / name) for name in ("hostile", "one")}
+    more_seeds = [{**given, "seed": f"{seed}"} for given in three_by_three_by_two()[::2] for seed in range(4)]
+    sweep(folder / "seeds", more_seeds)
+    return written | {name: write_report(folder / name) for name in ("hostile", "one", "seeds")}
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("kind", [*KINDS, "hostile", "one"])
+@pytest.mark.parametrize("kind", [*KINDS, "hostile", "one", "seeds"])
 def test_a_page_is_whole_readable_and_asks_for_nothing(
     browser: Browser, pages: dict[str, Path], kind: str, width: int
 ) -> None:
@@ -67,6 +69,17 @@ def test_a_page_is_whole_readable_and_asks_for_nothing(
     unnamed = "return Array.from(document.querySelectorAll('button, input, select')).filter((e) => "
     unnamed += "!(e.textContent.trim() || e.ariaLabel || e.labels?.length)).length"
     assert browser.js(unnamed) == 0
+
+
+def test_many_seeds_of_a_setting_share_its_cell_and_leave_the_sentence_its_place(
+    browser: Browser, pages: dict[str, Path]
+) -> None:
+    browser.open(pages["seeds"])
+    widths = "return Array.from(document.querySelectorAll(arguments[0]), (e) => e.getBoundingClientRect().width)"
+    assert min(browser.js(widths, "#heads tbody th")) >= 120
+    assert min(browser.js(widths, "#heads .head")) >= 80
+    beyond = "return Array.from(document.querySelectorAll('#heads .cell')).filter((c) => c.scrollWidth > c.clientWidth)"
+    assert browser.js(f"{beyond}.length") == 0
 
 
 def test_a_hostile_sentence_does_nothing_and_is_read_as_it_is(browser: Browser, pages: dict[str, Path]) -> None:
