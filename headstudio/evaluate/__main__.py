@@ -15,6 +15,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,14 +70,18 @@ def _verify(runs: Sequence[RunPaths]) -> int:
     differing = 0
     for paths in runs:
         config = _config(paths)
-        stored = numbers(json.loads(paths.metrics.read_bytes()))
+        try:
+            stored = numbers(json.loads(paths.metrics.read_bytes()))
+        except (OSError, ValueError, AttributeError) as error:
+            raise UserError(f"The scores {paths.metrics} cannot be read ({error}).") from error
         again = numbers(_scores(config, paths, config.metrics))
-        compared = [name for name in again if not name.startswith(UNREPEATABLE)]
-        wrong = [name for name in compared if stored.get(name) != again[name]]
+        compared = [name for name in {**stored, **again} if not name.startswith(UNREPEATABLE)]
+        wrong = [name for name in compared if stored.get(name) != again.get(name)]
         differing += bool(wrong)
         sys.stdout.write(f"{paths.root}: {len(compared) - len(wrong)} of {len(compared)} scores come out the same\n")
         for name in wrong:
-            sys.stdout.write(f"    {name}: {stored.get(name, 'missing')} in metrics.json, {again[name]} now\n")
+            before, now = (found.get(name, "missing") for found in (stored, again))
+            sys.stdout.write(f"    {name}: {before} in metrics.json, {now} now\n")
     return int(differing > 0)
 
 
@@ -135,12 +140,24 @@ def _composed(config: DictConfig, settings: Sequence[str]) -> DictConfig:
 
 
 def _scores(config: DictConfig, paths: RunPaths, metrics: Any) -> dict[str, Any]:
-    from headstudio import evaluate
-    from headstudio.run import judged, make
+    from omegaconf import OmegaConf
 
-    made = make(metrics)
-    evaluate.prepare(made)
-    return judged(config, paths, made)
+    from headstudio.run import judged
+
+    return judged(config, paths, _made(OmegaConf.to_yaml(metrics, resolve=True)))
+
+
+@lru_cache(maxsize=1)
+def _made(text: str) -> dict[str, Any]:
+    """The metrics of a setting; runs that are judged alike share them, and a large CLIP model is read once."""
+    from omegaconf import OmegaConf
+
+    from headstudio import evaluate
+    from headstudio.run import make
+
+    metrics: dict[str, Any] = make(OmegaConf.create(text))  # type: ignore[arg-type]
+    evaluate.prepare(metrics)
+    return metrics
 
 
 if __name__ == "__main__":

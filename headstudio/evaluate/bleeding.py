@@ -27,6 +27,7 @@ class Bleeding:
 
     The mesh of the driven head says which pixels belong to a region. There the avatar is drawn as it is and with the
     region's own Gaussians only (each pixel divided by its opacity); the difference is what the others paint over it.
+    A region that shows nothing of its own has no such number.
 
     * `color_bleeding`: the mean of that difference, largest of the three channels, over a region's pixels, over the
       regions and over the poses rest and mouth_open; `color_bleeding/lips` and so on for one region. 0: the region
@@ -76,7 +77,8 @@ class Bleeding:
                 if int(pixels.sum()) < self.min_pixels:
                     continue
                 bled, own = self._compare(avatar, renderer, pose, faces[avatar.triangle.cpu()], pixels)
-                found.setdefault(name, []).append(bled)
+                if bled is not None:
+                    found.setdefault(name, []).append(bled)
                 if name == MOUTH and pose_name != "rest":
                     scores["mouth_opening"] = round(own, 4)
         each = {name: sum(values) / len(values) for name, values in found.items()}
@@ -96,8 +98,8 @@ class Bleeding:
 
     def _compare(
         self, avatar: Any, renderer: Renderer, pose: Pose, mine: Bool[Tensor, " N"], pixels: Bool[Tensor, "B H W"]
-    ) -> tuple[float, float]:
-        """Mean difference of colour and mean share of the region's own Gaussians over its pixels."""
+    ) -> tuple[float | None, float]:
+        """Mean difference of colour (None: the region shows no colour of its own) and mean share of its Gaussians."""
 
         def drawn(colors: Float[Tensor, "N 3"]) -> tuple[Tensor, Tensor]:
             black = (0.0, 0.0, 0.0)
@@ -112,7 +114,7 @@ class Bleeding:
         own, _ = drawn(colors * own_weight)
         share = drawn(own_weight.expand(-1, 3).contiguous())[0][:, :1]
         if not len(whole) or float(share.sum()) == 0.0:
-            return 0.0, 0.0
+            return None, 0.0
         usual = own.sum(0) / share.sum()
         unmixed = torch.where(share >= 0.05, own / share.clamp(min=0.05), usual)
         return float((whole - unmixed).abs().amax(1).mean()), float(share.mean())

@@ -115,13 +115,14 @@ class ClipScore:
         first = (ranks == 1).double()
         scores = {
             "score": float(cosine.double().mean()),
-            "score_front": float(cosine[self.front].double().mean()) if bool(self.front.any()) else float("nan"),
             "score_suffix": float(suffix.double().mean()),
             "r_precision": float(first.mean()),
-            "r_precision_front": float(first[self.front].mean()) if bool(self.front.any()) else float("nan"),
             "rank": float(rank),
             "first": float(rank == 1),
         }
+        if bool(self.front.any()):
+            scores["score_front"] = float(cosine[self.front].double().mean())
+            scores["r_precision_front"] = float(first[self.front].mean())
         spread = estimate([Score({}, scores["score"], tuple(cosine.tolist()))])
         details = {
             "cosine": _rounded(cosine, 6),
