@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import os
 import re
 import shlex
@@ -37,6 +38,8 @@ class Slurm:
     """Settings of a profile; each is explained where it has its value, in launchers/."""
 
     look_every_s: ClassVar[float] = 5.0  # slurmctld serves everybody
+    early_s: ClassVar[int] = 60  # sbatch(1): --signal "may be sent up to 60 seconds earlier than specified"
+    start_s: ClassVar[int] = 30  # a process that the warning meets before it can catch it dies of it
 
     partition: str | None
     account: str | None
@@ -56,6 +59,14 @@ class Slurm:
             raise UserError(
                 "hydra/launcher=slurm needs sbatch, which this machine does not have; give the command on your "
                 "cluster's login node, or take hydra/launcher=local."
+            )
+        least = self.signal_delay_s + self.early_s + self.start_s
+        if 60 * self.timeout_min < least:
+            raise UserError(
+                f"hydra.launcher.timeout_min={self.timeout_min} leaves no time to start: SLURM may tell a run to save "
+                f"{self.signal_delay_s + self.early_s} s before the limit (hydra.launcher.signal_delay_s="
+                f"{self.signal_delay_s}, and up to {self.early_s} s earlier); allow at least {math.ceil(least / 60)} "
+                "minutes."
             )
 
     def submit(self, sweep: Sweep, command: Command) -> dict[str, str]:

@@ -155,3 +155,11 @@ def test_why_a_job_was_told_to_stop(
     monkeypatch.setenv("SUBMITIT_EXECUTOR", "local")  # a queue inside somebody's allocation
     assert slurm.own_job() is None
     assert slurm.restarts() == 0
+
+
+def test_a_time_limit_that_leaves_no_time_to_start(say: Callable[[str, str], None]) -> None:
+    """SLURM may warn a minute early, and a process that cannot catch the warning yet dies of it."""
+    say("sbatch", SBATCH)
+    with pytest.raises(UserError, match=r"timeout_min=1 leaves no time to start.*allow at least 3 minutes\.$"):
+        Slurm(**{**SETTINGS, "timeout_min": 1}).check()
+    Slurm(**{**SETTINGS, "timeout_min": 3}).check()
