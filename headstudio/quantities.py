@@ -31,7 +31,7 @@ def of_step(
     parts: Parts,
     optimizer: torch.optim.Optimizer,
     losses: Mapping[str, float],
-    info: Mapping[str, float],
+    info: Mapping[str, torch.Tensor],
     timer: PhaseTimer,
 ) -> dict[str, float]:
     """One row, to be logged after step `step`.
@@ -49,7 +49,7 @@ def of_step(
     return (
         {TOTAL: sum(losses.values())}
         | _grouped(LOSS, losses)
-        | _grouped(GUIDANCE, info)
+        | _grouped(GUIDANCE, {name: float(value) for name, value in info.items()})
         | _grouped(SCHEDULE, scheduled)
         | _grouped(RATE, rates)
         | {GAUSSIANS: float(parts.avatar.num_gaussians)}

@@ -56,7 +56,7 @@ class StepResult:
     """What one step leaves behind."""
 
     losses: dict[str, float]
-    info: dict[str, float]
+    info: dict[str, torch.Tensor]
     render: Render
     control: torch.Tensor | None
     cameras: Cameras

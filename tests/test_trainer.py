@@ -65,7 +65,7 @@ class PaintGreen:
         noise = 0.1 * torch.randn(rgb.shape, generator=generator)
         target = torch.tensor([0.1, 0.8, 0.2])[:, None, None] + noise
         loss = (rgb - target).square().sum()
-        return GuidanceResult(self.at[step](loss) if step in self.at else loss, {"noise": float(noise.abs().mean())})
+        return GuidanceResult(self.at[step](loss) if step in self.at else loss, {"noise": noise.abs().mean()})
 
     def snapshot(self, rgb: Tensor, control: Tensor, cameras: Cameras, step: int, generator: torch.Generator) -> Any:
         noisy = (rgb + 0.3 * torch.randn(rgb.shape, generator=generator)).clamp(0, 1)

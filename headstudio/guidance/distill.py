@@ -20,10 +20,13 @@ from headstudio.types import Cameras
 
 @dataclass(frozen=True)
 class GuidanceResult:
-    """A scalar loss that carries the gradient to the pictures, and numbers worth logging."""
+    """A scalar loss that carries the gradient to the pictures, and numbers worth logging.
+
+    The numbers stay where they were computed: reading one waits for the device, so only whoever logs it does.
+    """
 
     loss: Float[Tensor, ""]
-    info: dict[str, float]
+    info: dict[str, Float[Tensor, ""]]
 
 
 @dataclass(frozen=True)
@@ -95,18 +98,15 @@ class ScoreDistillation:
             generator: on the CPU; the only source of randomness.
         """
         latents = self.prior.encode_images(rgb, generator)
-        timesteps, noise = self._draw(latents, step, generator)
-        scale = self.guidance_scale(step)
+        drawn, noise = self._draw(latents, step, generator)
+        timesteps = sent(drawn, latents)
         noisy = self.prior.add_noise(latents.detach(), noise, timesteps)
-        predictions = self._predict(noisy, timesteps, self.prompts(cameras), self._control(control), step)
+        predictions = self._predict(noisy, drawn, self.prompts(cameras), self._control(control), step)
         weight = self.weighting(self.prior.alphas_cumprod[timesteps])[:, None, None, None]
-        gradient = weight * self.rule(predictions, noise, timesteps, scale)
+        gradient = weight * self.rule(predictions, noise, timesteps, self.guidance_scale(step))
         return GuidanceResult(
             loss=score_distillation_loss(latents, gradient),
-            info={
-                "timestep": float(timesteps.float().mean()),
-                "gradient_norm": float(gradient.flatten(1).norm(dim=1).mean()),
-            },
+            info={"timestep": drawn.float().mean(), "gradient_norm": gradient.flatten(1).norm(dim=1).mean()},
         )
 
     def timestep_range(self, step: int) -> tuple[int, int]:
@@ -140,7 +140,8 @@ class ScoreDistillation:
         """
         prior, text = self.prior, self.prompts(cameras)
         latents = prior.encode_images(rgb, generator)
-        timesteps, noise = self._draw(latents, step, generator)
+        drawn, noise = self._draw(latents, step, generator)
+        timesteps = sent(drawn, latents)
         noisy = prior.add_noise(latents, noise, timesteps)
         predict = GuidedNoise(
             prior,
@@ -158,10 +159,10 @@ class ScoreDistillation:
     def _draw(
         self, latents: Float[Tensor, "B C h w"], step: int, generator: torch.Generator
     ) -> tuple[Int[Tensor, " B"], Float[Tensor, "B C h w"]]:
+        """Noise levels, still on the CPU, and noise where the latents are; drawn alike whatever that device is."""
         low, high = self.timestep_range(step)
         timesteps = torch.randint(low, high + 1, (latents.shape[0],), generator=generator)
-        noise = torch.randn(latents.shape, generator=generator)  # on the CPU, so that every device sees the same draw
-        return timesteps.to(latents.device), noise.to(latents)
+        return timesteps, sent(torch.randn(latents.shape, generator=generator), latents)
 
     def _control(self, control: Float[Tensor, "B 3 h w"] | None) -> Float[Tensor, "B 3 h w"] | None:
         if self.use_control and control is None:
@@ -171,25 +172,34 @@ class ScoreDistillation:
     def _predict(
         self,
         noisy: Float[Tensor, "B C h w"],
-        timesteps: Int[Tensor, " B"],
+        drawn: Int[Tensor, " B"],
         embeddings: PromptEmbeddings,
         control: Float[Tensor, "B 3 h w"] | None,
         step: int,
     ) -> Predictions:
-        """Every prediction that the rule needs, in one batch; rows that don't need the negative prompt don't run it."""
-        rows = torch.arange(len(noisy), device=noisy.device)
-        texts, negative = [embeddings.text, embeddings.null], rows[:0]
+        """Every prediction that the rule needs, in one batch; rows that don't need the negative prompt don't run it.
+
+        Which rows those are is decided from `drawn`, the timesteps on the CPU: deciding on a GPU would wait for it.
+        """
+        rows = torch.arange(len(noisy))
+        some = rows[:0] if embeddings.negative is None else rows[self.rule.needs_negative(drawn)]
+        order, negative = sent(torch.cat([rows, rows, some]), noisy), sent(some, noisy)
+        texts = [embeddings.text, embeddings.null]
         if embeddings.negative is not None:
-            negative = rows[self.rule.needs_negative(timesteps)]
-            texts.append(embeddings.negative[negative])
-        order = torch.cat([rows, rows, negative])
+            texts.append(embeddings.negative[: len(some)])  # its rows are alike
         predicted = self.prior.predict_noise(
             noisy[order],
-            timesteps[order],
+            sent(drawn, noisy)[order],
             torch.cat(texts),
             None if control is None else control[order],
             self.conditioning_scale(step),
         )
-        e_text, e_null, e_some = predicted.split([len(rows), len(rows), len(negative)])
+        e_text, e_null, e_some = predicted.split([len(rows), len(rows), len(some)])
         # An empty negative prompt is the empty text; elsewhere e_null only fills rows that the rule does not read.
         return Predictions(e_text, e_null, e_null.index_copy(0, negative, e_some))
+
+
+def sent(tensor: Tensor, to: Tensor) -> Tensor:
+    """A tensor from the CPU on the device of `to`, floats in its dtype, without waiting for the work queued there."""
+    dtype = to.dtype if tensor.is_floating_point() else None
+    return (tensor.pin_memory() if to.is_cuda else tensor).to(to.device, dtype, non_blocking=True)

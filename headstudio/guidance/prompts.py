@@ -107,10 +107,9 @@ def view_indices(
     """From where each camera sees the head, as an index into `VIEWS`."""
     azimuth = azimuth_deg.abs()
     view = torch.full(azimuth.shape, VIEWS.index("side"), device=azimuth.device)
-    view[azimuth <= front_within_deg] = VIEWS.index("front")
-    view[azimuth >= back_beyond_deg] = VIEWS.index("back")
-    view[elevation_deg > overhead_above_deg] = VIEWS.index("overhead")
-    return view
+    view = view.masked_fill(azimuth <= front_within_deg, VIEWS.index("front"))
+    view = view.masked_fill(azimuth >= back_beyond_deg, VIEWS.index("back"))
+    return view.masked_fill(elevation_deg > overhead_above_deg, VIEWS.index("overhead"))
 
 
 def _warn_unknown(key: str, text: str, prior: Prior) -> None:
