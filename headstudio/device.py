@@ -1,0 +1,54 @@
+"""Moving values between the host and a device without making the host wait for the device.
+
+Randomness is drawn on the host, so that every device sees the same draw; then it is moved by `to_device`. What a
+step leaves on an accelerator is read only where the loop has to know it (`reading_is_free`, `numbers`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+def reading_is_free(device: torch.device) -> bool:
+    """Whether looking at a value costs nothing: on an accelerator the host would wait for all that it has queued."""
+    return device.type == "cpu"
+
+
+def to_device(value: T, device: torch.device) -> T:
+    """A tensor, or a frozen record of tensors (`headstudio.types`), on `device`; dtypes stay.
+
+    From the host to an accelerator it goes through page-locked memory and nobody waits: a plain `.to(device)` would
+    stop the host until the device has done everything that was asked of it before.
+    """
+    if isinstance(value, Tensor):
+        return _moved(value, device)
+    if not is_dataclass(value):
+        raise TypeError(f"to_device moves tensors and records of tensors, not {type(value).__name__}")
+    tensors = {f.name: getattr(value, f.name) for f in fields(value) if isinstance(getattr(value, f.name), Tensor)}
+    return replace(value, **{name: _moved(tensor, device) for name, tensor in tensors.items()})
+
+
+def _moved(tensor: Tensor, device: torch.device) -> Any:
+    if tensor.device.type != "cpu" or device.type == "cpu":
+        return tensor.to(device)
+    # The caching allocator of page-locked memory keeps a block until its copy is done, so it may be let go at once.
+    ready = tensor.pin_memory() if torch.accelerator.is_available() else tensor
+    return ready.to(device, non_blocking=True)
+
+
+def numbers(values: Mapping[str, float | Tensor]) -> dict[str, float]:
+    """Plain numbers of a mapping of numbers and 0-dim tensors; waits once for each device that holds any."""
+    tensors = {name: value.detach() for name, value in values.items() if isinstance(value, Tensor)}
+    read: dict[str, float] = {}
+    for device in dict.fromkeys(tensor.device for tensor in tensors.values()):
+        here = {name: tensor for name, tensor in tensors.items() if tensor.device == device}
+        # float64 holds every value of the smaller dtypes as it is
+        read |= dict(zip(here, torch.stack([tensor.double() for tensor in here.values()]).tolist(), strict=True))
+    return {name: read[name] if name in read else float(value) for name, value in values.items()}
