@@ -7,8 +7,8 @@ step leaves on an accelerator is read only where the loop has to know it (`readi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass, replace
-from typing import Any, TypeVar
+from dataclasses import fields, replace
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -29,10 +29,10 @@ def to_device(value: T, device: torch.device) -> T:
     """
     if isinstance(value, Tensor):
         return _moved(value, device)
-    if not is_dataclass(value):
-        raise TypeError(f"to_device moves tensors and records of tensors, not {type(value).__name__}")
-    tensors = {f.name: getattr(value, f.name) for f in fields(value) if isinstance(getattr(value, f.name), Tensor)}
-    return replace(value, **{name: _moved(tensor, device) for name, tensor in tensors.items()})
+    record: Any = value
+    parts = {field.name: getattr(record, field.name) for field in fields(record)}
+    moved = {name: _moved(part, device) for name, part in parts.items() if isinstance(part, Tensor)}
+    return cast(T, replace(record, **moved))
 
 
 def _moved(tensor: Tensor, device: torch.device) -> Any:
