@@ -52,12 +52,16 @@ def read_prompts(name: str) -> list[str]:
 def expand(arguments: Sequence[str]) -> list[str]:
     """`prompt=@NAME` becomes Hydra's sweep over the sentences of that list (`@ONE,@OTHER` over those of both).
 
+    `+prompts=NAME` is the same in the words of a group of lists.
+
     Raises:
         UserError: without -m, or as `read_prompts`.
     """
     expanded = []
     for argument in arguments:
         key, _, value = argument.partition("=")
+        if key == "+prompts":
+            key, value = "prompt", ",".join(f"{MARK}{name}" for name in re.split(r"\s*,\s*", value))
         if key == "prompt" and value.startswith(MARK):
             if not {"-m", "--multirun"} & set(arguments):
                 raise UserError(f"{argument} names a list of sentences: add -m to make one run of each.")

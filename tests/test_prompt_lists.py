@@ -56,6 +56,7 @@ def test_a_name_becomes_a_sweep_of_its_sentences() -> None:
     assert swept(argument) == read_prompts("tiny3")
     assert seeds == "seed=0,1"
     both = expand(["-m", "prompt=@tiny3,@tiny8"])[1]
+    assert expand(["-m", "+prompts=tiny3,tiny8"])[1] == both
     assert swept(both) == [*read_prompts("tiny3"), *read_prompts("tiny8")]
 
 

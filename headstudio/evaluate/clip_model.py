@@ -10,6 +10,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from headstudio.errors import UserError
+from headstudio.findings import Finding, State
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -54,6 +55,30 @@ class ClipModel:
         self._published: dict[str, Any] = {}  # what open_clip knows of published weights
         self._file = ""  # and where they lie
         self._loaded: tuple[Any, Any, Tensor, Tensor, str] | None = None
+
+    @staticmethod
+    def look(name: str, architecture: str, weights: str | None, cache_dir: str | None = None) -> list[Finding]:
+        """Whether the weights are on this machine (for `headstudio.doctor`); what ships is not mentioned."""
+        if architecture.startswith(LOCAL):
+            return []
+        what = f"CLIP model {name}"
+        try:
+            model = ClipModel(name=name, architecture=architecture, weights=weights, cache_dir=cache_dir)
+        except UserError as error:
+            return [Finding(what=what, state=State.LACKING, detail=str(error), remedy="name a file, or a tag")]
+        if model._is_file:
+            return [Finding(what=what, state=State.READY, detail=str(weights))]
+        from huggingface_hub.constants import HF_HUB_OFFLINE
+        from open_clip.pretrained import get_pretrained_cfg
+
+        published = get_pretrained_cfg(architecture, str(weights))
+        if found := cached(published or {}, cache_dir):
+            return [Finding(what=what, state=State.READY, detail=found)]
+        get = f"python -c \"import open_clip; open_clip.create_model('{architecture}', pretrained='{weights}')\""
+        if HF_HUB_OFFLINE or not published:
+            return [Finding(what=what, state=State.LACKING, detail=f"{weights} of {architecture}", remedy=get)]
+        detail = f"{weights} of {architecture} would be downloaded before the first step"
+        return [Finding(what=what, state=State.FETCHED, detail=detail, remedy=f"to have it now: {get}")]
 
     @property
     def _key(self) -> str:

@@ -1,0 +1,59 @@
+"""The page that is printed, as plain lines: it goes into files and issues as well as onto terminals."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+
+from headstudio.doctor.setting import Setting
+from headstudio.findings import Finding
+
+WIDTH = 118
+
+
+def section(title: str, findings: Sequence[Finding]) -> Iterator[str]:
+    """A title, and a line or two for each finding."""
+    if not findings:
+        return
+    yield ""
+    yield title
+    for finding in findings:
+        yield from _lines(finding)
+
+
+def verdicts(settings: Sequence[Setting]) -> Iterator[str]:
+    """Which commands can run here, and what stops the others."""
+    yield ""
+    yield "What can run here"
+    width = max(len(setting.command) for setting in settings)
+    for setting in settings:
+        stopped = setting.stopped_by
+        word = "no" if stopped else "yes"
+        lacks = f"  lacks {_named(stopped)}" if stopped else ""
+        yield from _wrapped(f"  {word:<5}{setting.command:<{width}}", lacks)
+
+
+def _named(findings: Sequence[Finding]) -> str:
+    names = list(dict.fromkeys(finding.what[0].lower() + finding.what[1:2] + finding.what[2:] for finding in findings))
+    names = [f.what if f.what[:2].isupper() else name for f, name in zip(findings, names, strict=False)]
+    return ", ".join(names)
+
+
+def _lines(finding: Finding) -> Iterator[str]:
+    yield from _wrapped(f"  {finding.state:<9}{finding.what}", f": {finding.detail}" if finding.detail else "")
+    if finding.remedy:
+        yield from _wrapped(" " * 11, f"-> {finding.remedy}")
+
+
+def _wrapped(head: str, rest: str) -> list[str]:
+    """One paragraph, its further lines indented under the first; words and paths stay whole."""
+    return textwrap.wrap(
+        head + rest,
+        WIDTH,
+        initial_indent="",
+        subsequent_indent=" " * 14,
+        break_long_words=False,
+        break_on_hyphens=False,
+        drop_whitespace=True,
+        replace_whitespace=False,
+    )
