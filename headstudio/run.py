@@ -120,10 +120,12 @@ def _make_head(
     from omegaconf import OmegaConf
 
     from headstudio import evaluate, record
+    from headstudio.doctor.setting import require
     from headstudio.export.ply import save_avatar
     from headstudio.log import JsonlLogger, Loggers
     from headstudio.runstate import load_checkpoint
 
+    require(config)
     saved = load_checkpoint(paths.checkpoint, signature) if paths.checkpoint.exists() else None
     OmegaConf.save(config, paths.config, resolve=True)
     memory = record.PeakMemory()

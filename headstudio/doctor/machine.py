@@ -56,7 +56,8 @@ def packages(distribution: str = "headstudio") -> Iterator[Finding]:
     """One line for all of our requirements that are met, and one for each that is not."""
     from packaging.requirements import Requirement
 
-    met, lacking = [], []
+    met: list[tuple[Requirement, str]] = []
+    lacking: list[tuple[Requirement, str | None]] = []
     for requirement in map(Requirement, metadata.requires(distribution) or ()):
         if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
             continue
@@ -65,16 +66,19 @@ def packages(distribution: str = "headstudio") -> Iterator[Finding]:
         except metadata.PackageNotFoundError:
             lacking.append((requirement, None))
             continue
-        (met if requirement.specifier.contains(version, prereleases=True) else lacking).append((requirement, version))
+        if requirement.specifier.contains(version, prereleases=True):
+            met.append((requirement, version))
+        else:
+            lacking.append((requirement, version))
     names = ("torch", "gsplat", "diffusers", "transformers", "open_clip_torch", "hydra-core")
     shown = ", ".join(f"{r.name} {v}" for r, v in met if r.name in names)
     if met:
         yield Finding(what="Packages", state=State.READY, detail=f"{len(met)} as required, among them {shown}")
-    for requirement, version in lacking:
+    for requirement, found in lacking:
         yield Finding(
             what=f"Package {requirement.name}",
-            state=State.LACKING if version is None else State.BROKEN,
-            detail="not installed" if version is None else f"{version}, but {requirement.specifier} is required",
+            state=State.LACKING if found is None else State.BROKEN,
+            detail="not installed" if found is None else f"{found}, but {requirement.specifier} is required",
             remedy=f"pip install '{requirement}'",
         )
 

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from headstudio.doctor.setting import Setting
-from headstudio.findings import Finding
+from headstudio.findings import Finding, State
 
 WIDTH = 118
 
@@ -29,14 +29,15 @@ def verdicts(settings: Sequence[Setting]) -> Iterator[str]:
     for setting in settings:
         stopped = setting.stopped_by
         word = "no" if stopped else "yes"
-        lacks = f"  lacks {_named(stopped)}" if stopped else ""
+        fetched = [finding for finding in setting.findings if finding.state is State.FETCHED]
+        lacks = f"  lacks {_named(stopped)}" if stopped else f"  after downloading {_named(fetched)}" if fetched else ""
         yield from _wrapped(f"  {word:<5}{setting.command:<{width}}", lacks)
 
 
 def _named(findings: Sequence[Finding]) -> str:
-    names = list(dict.fromkeys(finding.what[0].lower() + finding.what[1:2] + finding.what[2:] for finding in findings))
-    names = [f.what if f.what[:2].isupper() else name for f, name in zip(findings, names, strict=False)]
-    return ", ".join(names)
+    """Each thing once, as it stands within a sentence: names in capitals stay."""
+    names = (f.what if f.what[:2].isupper() else f.what[:1].lower() + f.what[1:] for f in findings)
+    return ", ".join(dict.fromkeys(names))
 
 
 def _lines(finding: Finding) -> Iterator[str]:

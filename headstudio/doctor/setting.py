@@ -53,8 +53,28 @@ def examine(overrides: Sequence[str], *, gpu: bool) -> Setting:
 
     config = _compose(overrides)
     settings.check(config)
-    findings = [*_size(config, gpu), *_parts(config)]
-    return Setting(tuple(overrides), tuple(dict.fromkeys(findings)))
+    return Setting(tuple(overrides), tuple(dict.fromkeys((*_size(config, gpu), *needs(config)))))
+
+
+def needs(config: DictConfig) -> Iterator[Finding]:
+    """What every part with a `look` of its own says, the parts of a group's parts too."""
+    for group in config:
+        yield from _node(config._get_node(group))
+
+
+def require(config: DictConfig) -> None:
+    """Refuse a setting whose parts would not find what they read, before any of them is made.
+
+    Raises:
+        UserError: naming everything that is not there at once.
+    """
+    lacking = [finding for finding in needs(config) if finding.stops]
+    if not lacking:
+        return
+    told = "; ".join(dict.fromkeys(f"{finding.what} ({finding.detail})" for finding in lacking))
+    chosen = "the same options" if len(lacking) > 1 or not lacking[0].remedy else ""
+    how = f"python -m headstudio.doctor with {chosen} says how to get them" if chosen else lacking[0].remedy
+    raise UserError(f"This setting lacks {told}: {how}.")
 
 
 def _compose(overrides: Sequence[str]) -> DictConfig:
@@ -87,12 +107,6 @@ def _size(config: DictConfig, gpu: bool) -> Iterator[Finding]:
             detail=f"{s.steps} steps of {s.batch_size} pictures of {s.width}x{s.height} are not for a processor",
             remedy="an NVIDIA GPU; scale=smoke rehearses the same setting on a processor in a minute or two",
         )
-
-
-def _parts(config: DictConfig) -> Iterator[Finding]:
-    """What every part with a `look` of its own says, the parts of a group's parts too."""
-    for group in config:
-        yield from _node(config._get_node(group))
 
 
 def _node(node: Any) -> Iterator[Finding]:
