@@ -1,7 +1,8 @@
 """The ARKit vocabulary of expressions: names, plausible combinations, and how they and the joints make a `Pose`.
 
 Motions are written as weights over the 52 names; a head takes those that it has (all 52 for the open head). A head
-without `jawOpen` but with a jaw joint (FLAME) opens its mouth by the joint.
+without `jawOpen` but with a jaw joint (FLAME) opens its mouth by the joint, as far as `mouthClose` does not hold the
+lips together. FLAME has no joint of the eyelids: it cannot blink by these weights, and its eyes turn by their joints.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ INDEX: dict[str, int] = {name: i for i, name in enumerate(ARKIT_NAMES)}
 # (a fit of rotations to them gives 13.2 to 13.8, 8.9 to 9.0 and 10.2 to 10.3): the eye joints turn the rest.
 LOOK_DEG = {"side": 35.0, "up": 25.0, "down": 30.0}
 TURNED_BY_SHAPE_DEG = {"side": 13.5, "up": 9.0, "down": 10.2}
-JAW_OPEN_DEG = 22.0  # the jaw joint's angle that stands for jawOpen = 1
+# The jaw joint's angle that stands for jawOpen = 1 on a head without that shape: turned so far, the open head's own
+# jaw joint parts the lips as far as its shape does (the distance of the lips' middles agrees within 2 %).
+JAW_OPEN_DEG = 24.0
 
 
 def weights_of(table: Mapping[str, float]) -> Float[Tensor, " 52"]:
@@ -119,9 +122,8 @@ def pose_of(
     if neck_deg is not None:
         rotations["neck"] = rotation_vectors(neck_deg)
     if "jawOpen" not in head.expression_names:
-        rotations["jaw"] = rotation_vectors(
-            -JAW_OPEN_DEG * weights[:, INDEX["jawOpen"], None] * torch.tensor([0.0, 1.0])
-        )
+        apart = weights[:, INDEX["jawOpen"], None] - weights[:, INDEX["mouthClose"], None]
+        rotations["jaw"] = rotation_vectors(-JAW_OPEN_DEG * apart * torch.tensor([0.0, 1.0]))
     for row, name in enumerate(head.joint_names):
         if name in rotations:
             joints[:, row] = rotations[name]

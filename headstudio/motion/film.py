@@ -77,6 +77,15 @@ class Timeline:
         nods = _bumps(times, self._nod_times, self._nod_depth, rise=0.22, hold=0.02, fall=0.35)
         return torch.stack((sway[:, 0], 0.5 * sway[:, 1] - 0.5 * nods, sway[:, 2]), dim=-1)
 
+    def coefficients(self, times: Float[Tensor, " T"], count: int) -> Float[Tensor, "T K"]:
+        """`count` independent waves of variance 1 that grow from 0: the coefficients of an expression space.
+
+        They are drawn here, after everything else, so that a head without such a space has the same film.
+        """
+        hertz, phase = 0.1 + 0.4 * self._draw(count, 3), 2.0 * torch.pi * self._draw(count, 3)
+        waves = torch.sin(2.0 * torch.pi * times[:, None, None] * hertz + phase).sum(-1) * (2.0 / 3.0) ** 0.5
+        return waves * _ease(times / 1.5)[:, None]
+
     def _draw(self, *size: int) -> Tensor:
         return torch.rand(*size, generator=self._generator)
 

@@ -7,7 +7,7 @@ free to ship; this stands in for them, and adds what the official code leaves st
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -15,6 +15,7 @@ from headstudio.errors import UserError
 from headstudio.motion.arkit import ARKIT_NAMES, INDEX, pose_of, weights_of
 from headstudio.motion.faces import EXPRESSIONS, VISEMES
 from headstudio.motion.film import Timeline
+from headstudio.motion.transfer import flame_columns
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -30,6 +31,9 @@ class MotionSettings:
 
     `neutral` poses show everything at a tenth of its strength. `wild` adds a few single weights of no meaning, so
     that combinations which no table holds are also seen. A blinking eye is closed by a uniform amount up to shut.
+
+    A head with FLAME's expressions also gets random coefficients on its first `flame_count` ones, normal with standard
+    deviation `flame_sigma` (they are principal components in units of their own), as often as `expression` says.
     """
 
     neutral: float
@@ -44,9 +48,15 @@ class MotionSettings:
     neck_yaw_deg: float  # furthest turn to a side
     neck_pitch_deg: float  # furthest nod
     neck_roll_deg: float  # furthest lean
+    flame_count: int = 0
+    flame_sigma: float = 0.0
 
     def __post_init__(self) -> None:
-        for field in fields(self):
+        if not (isinstance(self.flame_count, int) and self.flame_count >= 0):
+            raise UserError(f"motion.flame_count={self.flame_count} must be a whole number of at least 0.")
+        if not 0.0 <= self.flame_sigma <= 3.0:
+            raise UserError(f"motion.flame_sigma={self.flame_sigma} must lie between 0 and 3.")
+        for field in fields(self)[:-2]:
             value = getattr(self, field.name)
             highest = 60.0 if field.name.endswith("_deg") else 1.0
             if not 0.0 <= value <= highest:
@@ -61,9 +71,10 @@ class ProceduralMotion:
         settings: the keywords of `MotionSettings`.
     """
 
-    def __init__(self, head: Controls, **settings: float) -> None:
+    def __init__(self, head: Controls, **settings: Any) -> None:
         self.head = head
         self.settings = MotionSettings(**settings)
+        self._flame = [column for column, i in flame_columns(head).items() if i < self.settings.flame_count]
         self._visemes = torch.stack([weights_of(face) for face in VISEMES.values()])
         self._expressions = torch.stack([weights_of(face) for face in EXPRESSIONS.values()])
 
@@ -83,7 +94,12 @@ class ProceduralMotion:
         turns = strength * self._happens(s.turn, count, generator)
         gaze = _centred(count, (s.gaze_yaw_deg, s.gaze_pitch_deg), generator) * glances[:, None]
         neck = _centred(count, (s.neck_yaw_deg, s.neck_pitch_deg, s.neck_roll_deg), generator) * turns[:, None]
-        return pose_of(self.head, weights, gaze, neck)
+        pose = pose_of(self.head, weights, gaze, neck)
+        if self._flame:
+            drawn = torch.randn(count, len(self._flame), generator=generator).clamp(-3.0, 3.0)
+            present = strength * self._happens(s.expression, count, generator)
+            pose.expression[:, self._flame] = s.flame_sigma * drawn * present[:, None]
+        return pose
 
     def sequence(self, seconds: float, fps: float, generator: torch.Generator) -> Pose:
         """A film of the head talking, blinking, looking about and nodding, `round(seconds * fps)` poses.
@@ -101,7 +117,10 @@ class ProceduralMotion:
             weights[:, INDEX[name]] = torch.maximum(weights[:, INDEX[name]], lids)
         gaze = timeline.gaze(times) * torch.tensor([s.gaze_yaw_deg, s.gaze_pitch_deg])
         neck = timeline.neck(times) * torch.tensor([s.neck_yaw_deg, s.neck_pitch_deg, s.neck_roll_deg])
-        return pose_of(self.head, weights, gaze, neck)
+        pose = pose_of(self.head, weights, gaze, neck)
+        if self._flame:
+            pose.expression[:, self._flame] = s.flame_sigma * timeline.coefficients(times, len(self._flame))
+        return pose
 
     def _happens(self, probability: float, count: int, generator: torch.Generator) -> Tensor:
         return torch.rand(count, generator=generator) < probability
