@@ -49,6 +49,5 @@ def numbers(values: Mapping[str, float | Tensor]) -> dict[str, float]:
     read: dict[str, float] = {}
     for device in dict.fromkeys(tensor.device for tensor in tensors.values()):
         here = {name: tensor for name, tensor in tensors.items() if tensor.device == device}
-        # float64 holds every value of the smaller dtypes as it is
-        read |= dict(zip(here, torch.stack([tensor.double() for tensor in here.values()]).tolist(), strict=True))
+        read |= dict(zip(here, torch.stack(list(here.values())).tolist(), strict=True))  # the widest of their dtypes
     return {name: read[name] if name in read else float(value) for name, value in values.items()}

@@ -29,6 +29,7 @@ class Progress:
     def __init__(self, first: int, last: int, *, every_seconds: float = 10.0) -> None:
         self._first, self._last, self._every = first, last, every_seconds
         self._bar: Any = None
+        self._text = ""
         self._start = self._spoke = time.monotonic()
 
     def __enter__(self) -> Progress:
@@ -45,10 +46,11 @@ class Progress:
         return self
 
     def show(self, step: int, losses: Mapping[str, float]) -> None:
-        """Report that `step` is done."""
-        text = "  ".join(f"{name} {value:.4g}" for name, value in losses.items())
+        """Report that `step` is done; without losses (nobody has read them) those of an earlier step stay."""
+        if losses:
+            self._text = "  ".join(f"{name} {value:.4g}" for name, value in losses.items())
         if self._bar is not None:
-            self._bar.update(self._task, completed=step + 1, description=text)
+            self._bar.update(self._task, completed=step + 1, description=self._text)
             return
         now, done = time.monotonic(), step + 1
         counted = step - self._first  # the first step of a process, which also compiles and loads, tells no pace
@@ -57,7 +59,7 @@ class Progress:
         if done in (self._first + 1, self._last) or now - self._spoke >= self._every:
             self._spoke = now
             left = duration((now - self._start) / counted * (self._last - done)) if counted else "?"
-            log.info("step %d/%d  %s left  %s", done, self._last, left, text)
+            log.info("step %d/%d  %s left  %s", done, self._last, left, self._text)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

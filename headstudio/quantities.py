@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from headstudio.device import numbers
 from headstudio.schedule import in_force
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def of_step(
     parts: Parts,
     optimizer: torch.optim.Optimizer,
     losses: Mapping[str, float],
-    info: Mapping[str, torch.Tensor],
+    info: Mapping[str, float | torch.Tensor],
     timer: PhaseTimer,
 ) -> dict[str, float]:
     """One row, to be logged after step `step`.
@@ -41,7 +42,7 @@ def of_step(
         parts: guidance and regularisation may hold schedules; the avatar has a number of Gaussians.
         optimizer: one group per parameter of the avatar, with its name and present rate.
         losses: as they were added up.
-        info: what the guidance tells of itself.
+        info: what the guidance tells of itself, as numbers or as 0-dim tensors that are read here.
         timer: asked for the mean seconds per step since the row before this one.
     """
     scheduled = in_force(parts.guidance, step) | in_force(parts.reg, step)
@@ -49,7 +50,7 @@ def of_step(
     return (
         {TOTAL: sum(losses.values())}
         | _grouped(LOSS, losses)
-        | _grouped(GUIDANCE, {name: float(value) for name, value in info.items()})
+        | _grouped(GUIDANCE, numbers(info))
         | _grouped(SCHEDULE, scheduled)
         | _grouped(RATE, rates)
         | {GAUSSIANS: float(parts.avatar.num_gaussians)}

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from headstudio import quantities
-from headstudio.errors import UserError
+from headstudio.device import numbers, reading_is_free, to_device
+from headstudio.health import Health
 from headstudio.interrupt import Interrupted, StopRequest
 from headstudio.log import Logger, picture_name
 from headstudio.optim import Adam
@@ -53,10 +53,10 @@ class Parts:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one step leaves behind."""
+    """What one step leaves behind, on the device."""
 
-    losses: dict[str, float]
-    info: dict[str, torch.Tensor]
+    losses: Mapping[str, torch.Tensor]
+    info: Mapping[str, float | torch.Tensor]
     render: Render
     control: torch.Tensor | None
     cameras: Cameras
@@ -126,42 +126,55 @@ class Trainer:
         """
         optimizer, first = self._start(parts, saved)
         logger.start(first)
-        timer = PhaseTimer.continued(paths.timing) if first else PhaseTimer()
+        timer = PhaseTimer.continued(paths.timing, parts.device) if first else PhaseTimer(parts.device)
+        health = Health(parts.device, loss_limit=self.loss_limit, checkpoint=paths.checkpoint)
 
         with StopRequest() as stop, Progress(first, self.steps) as progress:
             for step in range(first, self.steps):
-                result = self._step(step, parts, optimizer, timer, paths)
+                result = self._step(step, parts, optimizer, timer, health)
                 timer.end_step()
-                progress.show(step, result.losses)
-                if step % self.log_every_steps == 0 or step + 1 == self.steps:
-                    logger.values(step, quantities.of_step(step, parts, optimizer, result.losses, result.info, timer))
+                last = step + 1 == self.steps
+                logs = step % self.log_every_steps == 0 or last
+                if logs:
+                    health.verify()
+                losses = numbers(result.losses) if logs or reading_is_free(parts.device) else {}
+                progress.show(step, losses)
+                if logs:
+                    logger.values(step, quantities.of_step(step, parts, optimizer, losses, result.info, timer))
                 if self.picture_every_steps and step % self.picture_every_steps == 0:
                     logger.picture(step, quantities.VIEW, result.render.rgb[0])
                 if self.snapshot_every_steps and step % self.snapshot_every_steps == 0:
                     logger.picture(step, quantities.SNAPSHOT, _write_snapshot(step, parts, result, paths))
-                if (step + 1) % self.checkpoint_every_steps == 0 or step + 1 == self.steps or stop.requested:
+                stopping = stop.requested
+                if (step + 1) % self.checkpoint_every_steps == 0 or last or stopping:
+                    health.verify()
                     paths.check_owner()
                     save_checkpoint(paths.checkpoint, _state(parts, optimizer, step + 1, signature))
                     timer.save(paths.timing)
-                if stop.requested:
+                if stopping:
                     raise Interrupted(
                         f"Stopped after step {step + 1} of {self.steps}; everything is saved in {paths.root}. "
                         "Start the same command again to go on from there.",
-                        stop.requested,
+                        stopping,
                     )
         return FitReport(self.steps, timer.seconds, timer.means())
 
     def _step(
-        self, step: int, parts: Parts, optimizer: torch.optim.Optimizer, timer: PhaseTimer, paths: RunPaths
+        self, step: int, parts: Parts, optimizer: torch.optim.Optimizer, timer: PhaseTimer, health: Health
     ) -> StepResult:
-        """Cameras, pose, render, control, guidance, densify: one step, read aloud."""
+        """Cameras, pose, render, control, guidance, densify: one step, read aloud.
+
+        Nothing here reads a value from an accelerator, so the host runs ahead and the device never waits for it
+        (gsplat's own look at how much it has to sort is the exception, docs/gpu.md).
+        """
         parts.optim.set_rates(optimizer, step)
         parts.avatar.shape.requires_grad_(step < self.shape_freeze_step)
         optimizer.zero_grad(set_to_none=True)
 
-        cameras = parts.camera(step, parts.generator).to(parts.device)
-        pose = parts.motion.sample(1 if self.shared_pose else len(cameras), parts.generator).to(parts.device)
-        background = self._background(len(cameras), parts.generator).to(parts.device)
+        cameras = to_device(parts.camera(step, parts.generator), parts.device)
+        poses = 1 if self.shared_pose else len(cameras)
+        pose = to_device(parts.motion.sample(poses, parts.generator), parts.device)
+        background = to_device(self._background(len(cameras), parts.generator), parts.device)
         with timer("head"):
             posed, frames, gaussians = parts.avatar.pose(pose)
         with timer("render"):
@@ -175,15 +188,14 @@ class Trainer:
                 losses["sparsity"] = self.lambda_sparsity * sparsity(render.alpha)
         with timer("backward"):
             total = torch.stack(list(losses.values())).sum()
-            numbers = {name: float(loss.detach()) for name, loss in losses.items()}
-            self._refuse_broken(step, numbers, paths)
+            health.losses(step, losses)
             total.backward()
-            self._refuse_broken_gradients(step, parts.avatar, paths)
+            health.gradients(step, parts.avatar)
         with timer("optimiser"):
             optimizer.step()
         with timer("densify"), torch.no_grad():
             parts.densify.step(parts.avatar, optimizer, render, step, parts.generator)
-        return StepResult(numbers, guided.info, render, control, cameras)
+        return StepResult({name: loss.detach() for name, loss in losses.items()}, guided.info, render, control, cameras)
 
     def _background(self, count: int, generator: torch.Generator) -> torch.Tensor:
         """(B, 3): the one colour, or a random one per view."""
@@ -198,21 +210,10 @@ class Trainer:
         parts.avatar.load_state_dict(saved["avatar"])
         optimizer = parts.optim(parts.avatar)  # after the avatar: its parameters are new when their number changed
         optimizer.load_state_dict(saved["optimizer"])
-        parts.densify.load_state_dict(saved["densify"])
+        parts.densify.load_state_dict({name: value.to(parts.device) for name, value in saved["densify"].items()})
         parts.generator.set_state(saved["generator"])
         log.info("Going on from step %d of %d", saved["step"], self.steps)
         return optimizer, int(saved["step"])
-
-    def _refuse_broken(self, step: int, losses: dict[str, float], paths: RunPaths) -> None:
-        for name, value in losses.items():
-            if not math.isfinite(value) or abs(value) > self.loss_limit:
-                what = "is not a number" if math.isnan(value) else f"exploded to {value:.3g}"
-                raise UserError(_stopped(step, f"the {name} loss {what}", paths))
-
-    def _refuse_broken_gradients(self, step: int, avatar: torch.nn.Module, paths: RunPaths) -> None:
-        for name, parameter in avatar.named_parameters():
-            if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all()):
-                raise UserError(_stopped(step, f"the gradient of {name} is not finite", paths))
 
 
 def _write_snapshot(step: int, parts: Parts, result: StepResult, paths: RunPaths) -> Path:
@@ -241,8 +242,3 @@ def _state(parts: Parts, optimizer: torch.optim.Optimizer, step: int, signature:
         "densify": parts.densify.state_dict(),
         "generator": parts.generator.get_state(),
     }
-
-
-def _stopped(step: int, cause: str, paths: RunPaths) -> str:
-    kept = f"; the last good checkpoint is kept in {paths.checkpoint}" if paths.checkpoint.exists() else ""
-    return f"Stopped at step {step} because {cause}{kept}; try smaller optim.rates or another seed."

@@ -46,8 +46,9 @@ def triangle_frames(vertices: Float[Tensor, "P V 3"], faces: Int[Tensor, "F 3"],
     cross = torch.linalg.cross(edge, corners[:, :, 2] - corners[:, :, 0])
     flat = (cross.detach().square().sum(-1) <= (2 * min_area) ** 2)[..., None]
     # both branches of `where` are differentiated, so the flat ones are replaced before any root or quotient
-    edge = torch.where(flat, edge.new_tensor([1.0, 0.0, 0.0]), edge)
-    cross = torch.where(flat, cross.new_tensor([0.0, 2 * min_area, 0.0]), cross)
+    axes = torch.eye(3, dtype=edge.dtype, device=edge.device)  # made there: numbers from the host would be waited for
+    edge = torch.where(flat, axes[0], edge)
+    cross = torch.where(flat, 2 * min_area * axes[1], cross)
     size = torch.linalg.vector_norm(cross, dim=-1, keepdim=True)
     along, normal = normalize(edge, dim=-1, eps=0), cross / size
     return Frames(
