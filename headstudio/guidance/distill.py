@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from headstudio.device import to_device
 from headstudio.errors import UserError
+from headstudio.guidance.debias import clipped, perp_neg
 from headstudio.guidance.prior import Prior
 from headstudio.guidance.prompts import PromptEmbeddings, ViewPrompts
 from headstudio.guidance.sampling import GuidedNoise, clean_estimate, denoise
@@ -39,8 +42,19 @@ class Snapshot:
     timesteps: Int[Tensor, " B"]
 
 
+@dataclass(frozen=True)
+class Noised:
+    """The pictures of one step as latents (with their gradient), and one draw of noise on them (without)."""
+
+    latents: Float[Tensor, "B C h w"]
+    noise: Float[Tensor, "B C h w"]
+    noisy: Float[Tensor, "B C h w"]
+    timesteps: Int[Tensor, " B"]  # where the latents are
+    drawn: Int[Tensor, " B"]  # the same on the CPU: which rows a rule needs is decided there, without waiting
+
+
 class ScoreDistillation:
-    """Eq. 1 (SDS), Eq. 11 (F-SDS) and the denoised forms, by `rule` and `use_control`.
+    """Eq. 1 (SDS), Eq. 11 (F-SDS), the denoised forms and self score distillation, by `rule` and `use_control`.
 
     Args:
         prior: frozen diffusion components.
@@ -52,6 +66,7 @@ class ScoreDistillation:
         min_timestep: lowest noise level drawn, by step, in 0 .. num_timesteps - 1.
         max_timestep: highest noise level drawn, by step, included.
         use_control: whether the landmark map conditions the prior; without it the ControlNet is not run.
+        clip: bound on every number of the gradient, by step (`debias.clipped`); None is no bound.
 
     Raises:
         UserError: `use_control` with a prior that has no ControlNet, or timesteps out of range at step 0.
@@ -69,6 +84,7 @@ class ScoreDistillation:
         min_timestep: float | Schedule,
         max_timestep: float | Schedule,
         use_control: bool,
+        clip: float | Schedule | None = None,
     ) -> None:
         if use_control and prior.controlnet is None:
             raise UserError(
@@ -78,6 +94,7 @@ class ScoreDistillation:
         self.guidance_scale, self.conditioning_scale = as_schedule(guidance_scale), as_schedule(conditioning_scale)
         self.min_timestep, self.max_timestep = as_schedule(min_timestep), as_schedule(max_timestep)
         self.use_control = use_control
+        self.clip = None if clip is None else as_schedule(clip)
         self.timestep_range(0)
 
     def __call__(
@@ -97,17 +114,16 @@ class ScoreDistillation:
             step: what the schedules read.
             generator: on the CPU; the only source of randomness.
         """
-        latents = self.prior.encode_images(rgb, generator)
-        drawn, noise = self._draw(latents, step, generator)
-        timesteps = sent(drawn, latents)
-        noisy = self.prior.add_noise(latents.detach(), noise, timesteps)
-        predictions = self._predict(noisy, drawn, self.prompts(cameras), self._control(control), step)
-        weight = self.weighting(self.prior.alphas_cumprod[timesteps])[:, None, None, None]
-        gradient = weight * self.rule(predictions, noise, timesteps, self.guidance_scale(step))
-        return GuidanceResult(
-            loss=score_distillation_loss(latents, gradient),
-            info={"timestep": drawn.float().mean(), "gradient_norm": gradient.flatten(1).norm(dim=1).mean()},
-        )
+        seen = self._noised(rgb, step, generator)
+        predictions = self._predict(seen, self.prompts(cameras), self._control(control), step)
+        return self._result(seen, self.rule(predictions, seen.noise, seen.timesteps, self.guidance_scale(step)), step)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What has been learnt on the way and must be in a checkpoint: nothing here."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
 
     def timestep_range(self, step: int) -> tuple[int, int]:
         """The lowest and highest noise level at `step`, both drawn.
@@ -139,10 +155,8 @@ class ScoreDistillation:
         Pass a generator of its own, so that looking does not change the run.
         """
         prior, text = self.prior, self.prompts(cameras)
-        latents = prior.encode_images(rgb, generator)
-        drawn, noise = self._draw(latents, step, generator)
-        timesteps = sent(drawn, latents)
-        noisy = prior.add_noise(latents, noise, timesteps)
+        seen = self._noised(rgb, step, generator)
+        noisy, timesteps = seen.noisy, seen.timesteps
         predict = GuidedNoise(
             prior,
             text.text,
@@ -156,13 +170,22 @@ class ScoreDistillation:
         pictures = prior.decode_latents(torch.cat([noisy, guess, clean])).chunk(3)
         return Snapshot(noisy=pictures[0], one_step=pictures[1], denoised=pictures[2], timesteps=timesteps)
 
-    def _draw(
-        self, latents: Float[Tensor, "B C h w"], step: int, generator: torch.Generator
-    ) -> tuple[Int[Tensor, " B"], Float[Tensor, "B C h w"]]:
-        """Noise levels, still on the CPU, and noise where the latents are; drawn alike whatever that device is."""
+    def _noised(self, rgb: Float[Tensor, "B 3 H W"], step: int, generator: torch.Generator) -> Noised:
+        """Latents of the pictures and a draw of timesteps, then noise, on the CPU: every device sees the same."""
+        latents = self.prior.encode_images(rgb, generator)
         low, high = self.timestep_range(step)
-        timesteps = torch.randint(low, high + 1, (latents.shape[0],), generator=generator)
-        return timesteps, sent(torch.randn(latents.shape, generator=generator), latents)
+        drawn = torch.randint(low, high + 1, (latents.shape[0],), generator=generator)
+        return noised(self.prior, latents, drawn, generator)
+
+    def _result(self, seen: Noised, direction: Float[Tensor, "B C h w"], step: int) -> GuidanceResult:
+        """The loss whose gradient is w(t) times a rule's direction."""
+        gradient = self.weighting(self.prior.alphas_cumprod[seen.timesteps])[:, None, None, None] * direction
+        if self.clip is not None:
+            gradient = clipped(gradient, self.clip(step))
+        return GuidanceResult(
+            loss=score_distillation_loss(seen.latents, gradient),
+            info={"timestep": seen.drawn.float().mean(), "gradient_norm": gradient.flatten(1).norm(dim=1).mean()},
+        )
 
     def _control(self, control: Float[Tensor, "B 3 h w"] | None) -> Float[Tensor, "B 3 h w"] | None:
         if self.use_control and control is None:
@@ -170,36 +193,40 @@ class ScoreDistillation:
         return control if self.use_control else None
 
     def _predict(
-        self,
-        noisy: Float[Tensor, "B C h w"],
-        drawn: Int[Tensor, " B"],
-        embeddings: PromptEmbeddings,
-        control: Float[Tensor, "B 3 h w"] | None,
-        step: int,
+        self, seen: Noised, texts: PromptEmbeddings, control: Float[Tensor, "B 3 h w"] | None, step: int
     ) -> Predictions:
-        """Every prediction that the rule needs, in one batch; rows that don't need the negative prompt don't run it.
-
-        Which rows those are is decided from `drawn`, the timesteps on the CPU: deciding on a GPU would wait for it.
-        """
-        rows = torch.arange(len(noisy))
-        some = rows[:0] if embeddings.negative is None else rows[self.rule.needs_negative(drawn)]
-        order, negative = sent(torch.cat([rows, rows, some]), noisy), sent(some, noisy)
-        texts = [embeddings.text, embeddings.null]
-        if embeddings.negative is not None:
-            texts.append(embeddings.negative[: len(some)])  # its rows are alike
+        """Every prediction that the rule needs, in one batch; rows that don't need the negative prompt don't run it."""
+        rows, device = torch.arange(len(seen.noisy)), seen.noisy.device
+        some = rows[:0] if texts.negative is None else rows[self.rule.needs_negative(seen.drawn)]
+        asked = [(rows, texts.text), (rows, texts.null)]
+        if texts.negative is not None:
+            asked.append((some, texts.negative[: len(some)]))  # its rows are alike
+        if self.rule.needs_plain:
+            asked.append((rows, texts.plain))
+        if texts.opposed is not None:
+            asked += [(rows, text) for text in texts.opposed.texts.unbind(1)]
+        order = to_device(torch.cat([which for which, _ in asked]), device)
         predicted = self.prior.predict_noise(
-            noisy[order],
-            sent(drawn, noisy)[order],
-            torch.cat(texts),
+            seen.noisy[order],
+            seen.timesteps[order],
+            torch.cat([text for _, text in asked]),
             None if control is None else control[order],
             self.conditioning_scale(step),
         )
-        e_text, e_null, e_some = predicted.split([len(rows), len(rows), len(some)])
+        answers = iter(predicted.split([len(which) for which, _ in asked]))
+        e_text, e_null = next(answers), next(answers)
         # An empty negative prompt is the empty text; elsewhere e_null only fills rows that the rule does not read.
-        return Predictions(e_text, e_null, e_null.index_copy(0, negative, e_some))
+        e_neg = e_null if texts.negative is None else e_null.index_copy(0, to_device(some, device), next(answers))
+        e_plain = next(answers) if self.rule.needs_plain else e_null
+        if texts.opposed is not None:
+            e_text = perp_neg(e_text, e_null, list(answers), texts.opposed.weights)
+        return Predictions(e_text, e_null, e_neg, e_plain)
 
 
-def sent(tensor: Tensor, to: Tensor) -> Tensor:
-    """A tensor from the CPU on the device of `to`, floats in its dtype, without waiting for the work queued there."""
-    dtype = to.dtype if tensor.is_floating_point() else None
-    return (tensor.pin_memory() if to.is_cuda else tensor).to(to.device, dtype, non_blocking=True)
+def noised(
+    prior: Prior, latents: Float[Tensor, "B C h w"], drawn: Int[Tensor, " B"], generator: torch.Generator
+) -> Noised:
+    """Noise from the generator, at timesteps drawn on the CPU, put on the latents."""
+    noise = to_device(torch.randn(latents.shape, generator=generator), latents.device).to(latents.dtype)
+    timesteps = to_device(drawn, latents.device)
+    return Noised(latents, noise, prior.add_noise(latents.detach(), noise, timesteps), timesteps, drawn)

@@ -141,20 +141,32 @@ class Prior:
                 UNet alone (plain SDS).
             conditioning_scale: factor on what the ControlNet adds.
         """
+        return self.predict_noise_with_grad(noisy, timesteps, embeddings, control, conditioning_scale)
+
+    def predict_noise_with_grad(
+        self,
+        noisy: Float[Tensor, "K C h w"],
+        timesteps: Int[Tensor, " K"],
+        embeddings: Float[Tensor, "K T D"],
+        control: Float[Tensor, "K 3 H W"] | None,
+        conditioning_scale: float,
+    ) -> Float[Tensor, "K C h w"]:
+        """`predict_noise` for whoever has put something that learns into the UNet; the ControlNet never does."""
         dtype = self.unet.dtype
         rows, texts = noisy.to(dtype), embeddings.to(dtype)
         added: dict[str, Any] = {}
         if control is not None:
             if self.controlnet is None:
                 raise ValueError("a control map was given to a prior without a ControlNet")
-            added["down_block_additional_residuals"], added["mid_block_additional_residual"] = self.controlnet(
-                rows,
-                timesteps,
-                encoder_hidden_states=texts,
-                controlnet_cond=self._resized(control).to(dtype),
-                conditioning_scale=conditioning_scale,
-                return_dict=False,
-            )
+            with torch.no_grad():
+                added["down_block_additional_residuals"], added["mid_block_additional_residual"] = self.controlnet(
+                    rows,
+                    timesteps,
+                    encoder_hidden_states=texts,
+                    controlnet_cond=self._resized(control).to(dtype),
+                    conditioning_scale=conditioning_scale,
+                    return_dict=False,
+                )
         predicted = self.unet(rows, timesteps, encoder_hidden_states=texts, return_dict=False, **added)[0]
         predicted = predicted.to(noisy.dtype)
         if self.predicts_velocity:  # v = alpha eps - sigma x_0, hence eps = alpha v + sigma x_t (Salimans & Ho, app. D)

@@ -15,22 +15,35 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from headstudio.errors import UserError
+from headstudio.guidance.debias import BACK, FRONT, OVERHEAD, SIDE, VIEWS, PerpNeg, WordRemoval
 from headstudio.guidance.prior import Prior
 from headstudio.guidance.vocabulary import check_vocabulary, require_known_prompt
 from headstudio.types import Cameras
 
 log = logging.getLogger(__name__)
 
-VIEWS = ("front", "side", "back", "overhead")
+
+@dataclass(frozen=True)
+class Opposed:
+    """The prompts of the K views that each of B cameras is pushed away from, and how strongly (0 or less)."""
+
+    texts: Float[Tensor, "B K T D"]
+    weights: Float[Tensor, "B K"]
 
 
 @dataclass(frozen=True)
 class PromptEmbeddings:
-    """What the UNet reads for B cameras: the view's prompt, the empty text, the negative prompt (None if empty)."""
+    """What the UNet reads for B cameras.
+
+    The view's prompt, the empty text, the negative prompt (None if empty), the prompt without a view, and with
+    Perp-Neg the views that are opposed.
+    """
 
     text: Float[Tensor, "B T D"]
     null: Float[Tensor, "B T D"]
     negative: Float[Tensor, "B T D"] | None
+    plain: Float[Tensor, "B T D"]
+    opposed: Opposed | None = None
 
 
 class ViewPrompts:
@@ -48,6 +61,8 @@ class ViewPrompts:
         front_within_deg: half width of the front sector.
         back_beyond_deg: azimuth (absolute) from which on the view is a back view.
         overhead_above_deg: elevation above which the view is from overhead.
+        perp_neg: blends the views' prompts by azimuth and opposes others; None takes the view's prompt as it is.
+        debias: leaves words out of the sentence by view, before it is put into `view_text`; None leaves it alone.
 
     Raises:
         UserError: an empty prompt, one of which the prior knows no word, a view without text, thresholds out of order.
@@ -63,6 +78,8 @@ class ViewPrompts:
         front_within_deg: float,
         back_beyond_deg: float,
         overhead_above_deg: float,
+        perp_neg: PerpNeg | None = None,
+        debias: WordRemoval | None = None,
     ) -> None:
         if not 0 <= front_within_deg <= back_beyond_deg <= 180:
             raise UserError(
@@ -73,13 +90,16 @@ class ViewPrompts:
             raise UserError(f"prompts.view_text names {', '.join(sorted(view_text))}; it must name {', '.join(VIEWS)}.")
         require_known_prompt(prompt, prior.vocabulary, file=prior.vocabulary_file)
         self._front, self._back, self._overhead = front_within_deg, back_beyond_deg, overhead_above_deg
-        self.texts = tuple(view_text[view].replace("{prompt}", prompt) for view in VIEWS)
+        sentences = dict.fromkeys(VIEWS, prompt) if debias is None else debias(prompt)
+        self.perp_neg = perp_neg
+        self.texts = tuple(view_text[view].replace("{prompt}", sentences[view]) for view in VIEWS)
         _warn_unknown("prompts.negative_prompt", negative_prompt, prior)
         for view, text in view_text.items():
             _warn_unknown(f"prompts.view_text.{view}", text.replace("{prompt}", ""), prior)
         embeddings = prior.encode_prompts([*self.texts, "", negative_prompt])
         self._views, self._null, negative = embeddings.split([len(VIEWS), 1, 1])
         self._negative = negative if negative_prompt.strip() else None
+        self._plain = prior.encode_prompts([prompt])
         prior.free_text_encoder()
 
     def views(self, cameras: Cameras) -> Int[Tensor, " B"]:
@@ -89,11 +109,19 @@ class ViewPrompts:
 
     def __call__(self, cameras: Cameras) -> PromptEmbeddings:
         """The embeddings for each camera, on the device where the prior was when they were made."""
-        count = len(cameras)
+        count, device = len(cameras), self._views.device
+        views, opposed = self.views(cameras).to(device), None
+        text = self._views[views]
+        if self.perp_neg is not None:
+            found = self.perp_neg(cameras.azimuth_deg.to(device), views == OVERHEAD)
+            text = torch.einsum("bv,vtd->btd", found.mixture.to(text.dtype), self._views)
+            opposed = Opposed(self._views[found.views], found.weights)
         return PromptEmbeddings(
-            text=self._views[self.views(cameras).to(self._views.device)],
+            text=text,
             null=self._null.expand(count, -1, -1),
             negative=None if self._negative is None else self._negative.expand(count, -1, -1),
+            plain=self._plain.expand(count, -1, -1),
+            opposed=opposed,
         )
 
 
@@ -106,10 +134,10 @@ def view_indices(
 ) -> Int[Tensor, " B"]:
     """From where each camera sees the head, as an index into `VIEWS`."""
     azimuth = azimuth_deg.abs()
-    view = torch.full(azimuth.shape, VIEWS.index("side"), device=azimuth.device)
-    view = view.masked_fill(azimuth <= front_within_deg, VIEWS.index("front"))
-    view = view.masked_fill(azimuth >= back_beyond_deg, VIEWS.index("back"))
-    return view.masked_fill(elevation_deg > overhead_above_deg, VIEWS.index("overhead"))
+    view = torch.full(azimuth.shape, SIDE, device=azimuth.device)
+    view = view.masked_fill(azimuth <= front_within_deg, FRONT)
+    view = view.masked_fill(azimuth >= back_beyond_deg, BACK)
+    return view.masked_fill(elevation_deg > overhead_above_deg, OVERHEAD)
 
 
 def _warn_unknown(key: str, text: str, prior: Prior) -> None:

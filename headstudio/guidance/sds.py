@@ -1,8 +1,9 @@
 """Score distillation as pure functions of noise predictions: the gradient rules, the weights w(t), the loss.
 
-Names: `e_text`, `e_null`, `e_neg` are epsilon_phi(x_t; y, C, t) for the prompt, for the empty text and for the negative
-prompt; `noise` is the epsilon that made x_t. A rule's result still lacks w(t). With a control map C in the predictions
-every rule is its FLAME-based form (F-SDS, Eq. 11, section 4.3); without, it is the plain one.
+Names: `e_text`, `e_null`, `e_neg`, `e_plain` are epsilon_phi(x_t; y, C, t) for the view's prompt, for the empty text,
+for the negative prompt and for the prompt without a view; `noise` is the epsilon that made x_t. A rule's result still
+lacks w(t). With a control map C in the predictions every rule is its FLAME-based form (F-SDS, Eq. 11, section 4.3);
+without, it is the plain one.
 
 The classifier-free guidance is that of the official code, null + s (text - null) (controlnet_guidance.py:330), so that
 s = 1 is no guidance; threestudio's s is one less.
@@ -11,7 +12,7 @@ s = 1 is no guidance; threestudio's s is one less.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -50,21 +51,35 @@ def nfsd(e_text: Latents, e_null: Latents, e_neg: Latents, negative: Bool[Tensor
     return scale * (e_text - e_null) + e_null - torch.where(_rows(negative), e_neg, 0.0)
 
 
+def ssd(e_text: Latents, e_neg: Latents, e_plain: Latents, *, scale: float) -> Latents:
+    """Self score distillation: the prediction guided by `scale` minus the model's own prediction without guidance.
+
+    Source: Liu et al. 2023 (HeadArtist), the gradient of L_SSD, w(t) (eps(x_t; y, t, c_L) - eps^(x_t; y, t, c_L)); both
+    are one frozen ControlNet and the second has a classifier-free weight of 1. As in its code
+    (ssd_guidance_head.py, `compute_grad_ssd`), guidance starts from the negative prompt in place of the empty text, and
+    only the first prediction is told the view.
+    """
+    return guided(e_text, e_neg, scale) - e_plain
+
+
 def _rows(mask: Bool[Tensor, " B"]) -> Bool[Tensor, "B 1 1 1"]:
     return mask[:, None, None, None]
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Noise predictions of one batch. `e_neg` is meaningful only in the rows that the rule asked for."""
+    """Noise predictions of one batch; `e_neg` and `e_plain` mean something only where the rule asked for them."""
 
     e_text: Latents
     e_null: Latents
     e_neg: Latents
+    e_plain: Latents
 
 
 class Rule(Protocol):
-    """A gradient rule, and for which rows of a batch it reads the negative prompt's prediction."""
+    """A gradient rule, and which predictions it reads beyond those for the view's prompt and the empty text."""
+
+    needs_plain: ClassVar[bool]
 
     def needs_negative(self, timesteps: Int[Tensor, " B"]) -> Bool[Tensor, " B"]:
         """True where the negative prompt must be run through the UNet."""
@@ -79,6 +94,8 @@ class Rule(Protocol):
 class Sds:
     """`sds` as a rule; never runs the negative prompt."""
 
+    needs_plain: ClassVar[bool] = False
+
     def needs_negative(self, timesteps: Int[Tensor, " B"]) -> Bool[Tensor, " B"]:
         return torch.zeros_like(timesteps, dtype=torch.bool)
 
@@ -90,6 +107,7 @@ class Sds:
 class Denoised:
     """`denoised` as a rule: the negative prompt replaces the noise at timesteps above `negative_above` (paper 200)."""
 
+    needs_plain: ClassVar[bool] = False
     negative_above: int
 
     def needs_negative(self, timesteps: Int[Tensor, " B"]) -> Bool[Tensor, " B"]:
@@ -104,6 +122,7 @@ class Denoised:
 class Nfsd:
     """`nfsd` as a rule: the negative prompt enters at timesteps from `negative_from` on (official 200)."""
 
+    needs_plain: ClassVar[bool] = False
     negative_from: int
 
     def needs_negative(self, timesteps: Int[Tensor, " B"]) -> Bool[Tensor, " B"]:
@@ -112,6 +131,19 @@ class Nfsd:
     def __call__(self, predictions: Predictions, noise: Latents, timesteps: Int[Tensor, " B"], scale: float) -> Latents:
         p = predictions
         return nfsd(p.e_text, p.e_null, p.e_neg, self.needs_negative(timesteps), scale=scale)
+
+
+@dataclass(frozen=True)
+class Ssd:
+    """`ssd` as a rule: the negative prompt is run for every row, and so is the prompt without its view."""
+
+    needs_plain: ClassVar[bool] = True
+
+    def needs_negative(self, timesteps: Int[Tensor, " B"]) -> Bool[Tensor, " B"]:
+        return torch.ones_like(timesteps, dtype=torch.bool)
+
+    def __call__(self, predictions: Predictions, noise: Latents, timesteps: Int[Tensor, " B"], scale: float) -> Latents:
+        return ssd(predictions.e_text, predictions.e_neg, predictions.e_plain, scale=scale)
 
 
 def noise_variance(alpha_bar: Float[Tensor, " B"]) -> Float[Tensor, " B"]:

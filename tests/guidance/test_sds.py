@@ -10,7 +10,7 @@ from torch import Tensor
 
 from headstudio.guidance import sds
 
-TEXT, NULL, NEG, NOISE = 2.0, 3.0, 5.0, 7.0  # distinct primes, so that no two terms can be mistaken
+TEXT, NULL, NEG, NOISE, PLAIN = 2.0, 3.0, 5.0, 7.0, 11.0  # distinct primes, so that no two terms can be mistaken
 
 
 def filled(value: float) -> Tensor:
@@ -18,7 +18,7 @@ def filled(value: float) -> Tensor:
 
 
 def predictions() -> sds.Predictions:
-    return sds.Predictions(filled(TEXT), filled(NULL), filled(NEG))
+    return sds.Predictions(filled(TEXT), filled(NULL), filled(NEG), filled(PLAIN))
 
 
 def gradient(rule: sds.Rule, timesteps: list[int], scale: float) -> list[float]:
@@ -52,10 +52,12 @@ def test_nfsd_and_denoised_agree_at_high_noise() -> None:
 
 
 def test_a_rule_ignores_what_it_did_not_ask_for() -> None:
-    poisoned = sds.Predictions(filled(TEXT), filled(NULL), filled(float("nan")))
+    poison = filled(float("nan"))
+    poisoned = sds.Predictions(filled(TEXT), filled(NULL), poison, poison)
     timesteps = torch.tensor([10, 150])
     for rule in (sds.Sds(), sds.Denoised(negative_above=200), sds.Nfsd(negative_from=200)):
         assert not rule.needs_negative(timesteps).any()
+        assert not rule.needs_plain
         assert bool(rule(poisoned, filled(NOISE), timesteps, 7.5).isfinite().all())
 
 
