@@ -67,12 +67,13 @@ def assert_matches_reference(
     see `ReferenceRenderer.render_with_margin`); they may be a share of `undecided` at most.
     """
     generator = torch.Generator().manual_seed(seed)
-    background = torch.rand(len(cameras), 3, generator=generator)
+    background = torch.rand(len(cameras), 3, generator=generator).to(gaussians.means)
     with torch.no_grad():
         _, margin = ReferenceRenderer().render_with_margin(gaussians, cameras, background)
     decided = (margin > 1e-5)[:, None]
     assert (~decided).float().mean() <= undecided
-    weights = torch.randn(len(cameras), 5, cameras.height, cameras.width, generator=generator) * decided
+    weights = torch.randn(len(cameras), 5, cameras.height, cameras.width, generator=generator)
+    weights = weights.to(gaussians.means) * decided
     ours, our_gradients = draw_with_gradients(renderer, gaussians, cameras, background, weights)
     truth, true_gradients = draw_with_gradients(ReferenceRenderer(), gaussians, cameras, background, weights)
     for name in ("rgb", "alpha", "depth"):

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import inspect
 import sys
 import types
-from typing import Any
+import weakref
 
+import fake_gsplat
 import pytest
 import torch
-from scenes import assert_matches_reference, draw_with_gradients, random_gaussians, ring_cameras
+from scenes import INPUTS, assert_matches_reference, draw_with_gradients, random_gaussians, ring_cameras
 from torch import Tensor
 
 from headstudio.errors import UserError
 from headstudio.render import cuda
-from headstudio.render.reference import ReferenceRenderer
-from headstudio.types import Cameras, Gaussians
+from headstudio.render.reference import ReferenceRenderer, project
+from headstudio.types import Gaussians
 
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 
@@ -24,67 +26,98 @@ without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a G
 @without_gpu
 def test_says_what_it_needs() -> None:
     with pytest.raises(UserError, match="renderer=cuda needs an NVIDIA GPU") as error:
-        cuda.CudaRenderer()
+        cuda.CudaRenderer(packed=False, absgrad=False)
     assert "renderer=cpu" in str(error.value)
 
 
-def _rasterization(
-    *, means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, colors: Tensor, viewmats: Tensor, Ks: Tensor,
-    width: int, height: int, near_plane: float, eps2d: float, backgrounds: Tensor, render_mode: str, packed: bool,
-) -> tuple[Tensor, Tensor, dict[str, Any]]:  # fmt: skip
-    """gsplat.rasterization's shapes (one batch dimension or none), drawn by the reference."""
-    lead, views = means.shape[:-2], viewmats.shape[-3]
-    size = means.shape[-2]
-    shapes = {means: (3,), quats: (4,), scales: (3,), colors: (3,)}
-    assert all(value.shape == (*lead, size, *last) for value, last in shapes.items())
-    assert opacities.shape == (*lead, size)
-    assert viewmats.shape == (*lead, views, 4, 4)
-    assert Ks.shape == (*lead, views, 3, 3)
-    assert backgrounds.shape == (*lead, views, 3)
-    assert (render_mode, packed) == ("RGB+D", False)
-    poses = means.reshape(-1, size, 3)
-    count = len(poses) * views
-    zero = torch.zeros(count)
-    render = ReferenceRenderer()(
-        Gaussians(poses, quats.reshape(-1, size, 4), scales.reshape(-1, size, 3), opacities.reshape(-1, size)[0],
-                  colors.reshape(-1, size, 3)[0]),
-        Cameras(viewmats.reshape(-1, 4, 4), Ks.reshape(-1, 3, 3), zero, zero, width, height),
-        backgrounds.reshape(-1, 3),
-    )  # fmt: skip
-    pictures = torch.cat([render.rgb, render.depth], dim=1).permute(0, 2, 3, 1)
-    out = (*lead, views)
-    radii = render.radii[..., None].expand(-1, -1, 2)
-    meta = {"means2d": render.means2d, "radii": radii}
-    if lead:  # gsplat's own tensor has the batch dimensions; make ours one whose gradient must be passed on
-        meta = {"means2d": render.means2d.reshape(*out, size, 2), "radii": radii.reshape(*out, size, 2)}
-    return pictures.reshape(*out, height, width, 4), render.alpha.reshape(*out, height, width, 1), meta
-
-
-@pytest.mark.parametrize("poses", [1, 3])
-def test_passes_batches_and_gradients_through_gsplats_interface(poses: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "gsplat", types.SimpleNamespace(rasterization=_rasterization))
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """gsplat's interface without a GPU."""
+    module = types.SimpleNamespace(rasterization=fake_gsplat.rasterization)
+    monkeypatch.setitem(sys.modules, "gsplat", module)
     monkeypatch.setattr(cuda, "missing", lambda: "")
-    gaussians, cameras = random_gaussians(50, poses, seed=1), ring_cameras(3, 24, 16)
+
+
+def off_screen(gaussians: Gaussians, every: int) -> Gaussians:
+    """Every n-th Gaussian where no camera of `ring_cameras` sees it."""
+    means = gaussians.means.clone()
+    means[:, ::every] += 100.0
+    return Gaussians(means, gaussians.quats, gaussians.scales, gaussians.opacities, gaussians.colors)
+
+
+@pytest.mark.usefixtures("stand_in")
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("poses", [1, 3])
+def test_passes_batches_and_gradients_through_gsplats_interface(poses: int, packed: bool) -> None:
+    gaussians, cameras = off_screen(random_gaussians(50, poses, seed=1), every=3), ring_cameras(3, 24, 16)
     weights = torch.randn(3, 5, 16, 24, generator=torch.Generator().manual_seed(0))
-    background = torch.tensor([0.2, 0.4, 0.8])
-    drawn, gradients = draw_with_gradients(cuda.CudaRenderer(), gaussians, cameras, background, weights)
+    background = torch.rand(3, 3, generator=torch.Generator().manual_seed(2))
+    renderer = cuda.CudaRenderer(packed=packed, absgrad=False)
+    drawn, gradients = draw_with_gradients(renderer, gaussians, cameras, background, weights)
     truth, expected = draw_with_gradients(ReferenceRenderer(), gaussians, cameras, background, weights)
-    del expected["means2d"]  # with batch dimensions the stand-in's tensor is a view, aside of the graph
+    assert float(expected["means2d"].abs().max()) > 0
     for name, gradient in expected.items():
         torch.testing.assert_close(gradients[name], gradient)
-    torch.testing.assert_close(drawn.depth, truth.depth)
-    torch.testing.assert_close(drawn.alpha, truth.alpha)
-    assert drawn.rgb.shape == (3, 3, 16, 24)
+    for name in ("rgb", "alpha", "depth"):
+        torch.testing.assert_close(getattr(drawn, name), getattr(truth, name))
     assert torch.equal(drawn.radii, truth.radii)
+    seen = truth.radii > 0
+    assert 0 < int(seen.sum()) < seen.numel(), "packing must have something to leave out"
+    torch.testing.assert_close(drawn.means2d[seen], truth.means2d[seen])
+    if packed:
+        assert not bool(drawn.means2d[~seen].any())
+
+
+@pytest.mark.usefixtures("stand_in")
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("poses", [1, 2])
+def test_absgrad_reaches_densification_and_nothing_else(poses: int, packed: bool) -> None:
+    gaussians, cameras = off_screen(random_gaussians(40, poses, seed=4), every=4), ring_cameras(2, 24, 16)
+    weights = torch.randn(2, 5, 16, 24, generator=torch.Generator().manual_seed(0))
+    black = torch.zeros(3)
+    renderer = cuda.CudaRenderer(packed=packed, absgrad=True)
+    _, gradients = draw_with_gradients(renderer, gaussians, cameras, black, weights)
+    _, expected = draw_with_gradients(ReferenceRenderer(), gaussians, cameras, black, weights)
+    torch.testing.assert_close(gradients["means2d"], 3 * expected["means2d"].abs())  # what the stand-in leaves there
+    for name in INPUTS:
+        torch.testing.assert_close(gradients[name], expected[name])
+
+
+@pytest.mark.usefixtures("stand_in")
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_view_that_sees_nothing_is_its_background(packed: bool) -> None:
+    gaussians, cameras = off_screen(random_gaussians(5, 1, seed=1), every=1), ring_cameras(2, 8, 6)
+    drawn = cuda.CudaRenderer(packed=packed, absgrad=False)(gaussians, cameras, torch.tensor([0.25, 0.5, 0.75]))
+    assert not bool(drawn.radii.any())
+    torch.testing.assert_close(drawn.rgb[1, :, 3, 4].float(), torch.tensor([0.25, 0.5, 0.75]))
+    assert drawn.means2d.shape == (2, 5, 2)
 
 
 @pytest.mark.parametrize("shape", [(3, 7, 2), (3, 1, 7, 2)])
 def test_the_returned_means2d_receives_gsplats_gradient(shape: tuple[int, ...]) -> None:
     projected = torch.rand(shape, requires_grad=True) * 1.0
-    mirror = cuda._mirror(projected, (3, 7, 2))
-    (projected**2).sum().backward()
+    mirror = cuda._mirror(projected, cuda._Dense(3, 7), absolute=False)
+    (projected**2).sum().backward(retain_graph=True)
     assert mirror.grad is not None
     torch.testing.assert_close(mirror.grad, 2 * projected.detach().reshape(3, 7, 2))
+    projected.sum().backward()
+    torch.testing.assert_close(mirror.grad, 2 * projected.detach().reshape(3, 7, 2) + 1)
+
+
+def test_a_render_that_is_let_go_leaves_no_circle() -> None:
+    """A circle of tensor and hook would keep a step's pictures until the garbage collector comes by."""
+    gc.disable()
+    try:
+        projected = torch.rand(3, 7, 2, requires_grad=True) * 1.0
+        mirror = cuda._mirror(projected, cuda._Dense(3, 7), absolute=False)
+        kept = weakref.ref(projected), weakref.ref(mirror)
+        loss = projected.sum()
+        del mirror
+        loss.backward()  # nobody wants the gradient any more
+        del projected, loss
+        assert [reference() for reference in kept] == [None, None]
+    finally:
+        gc.enable()
 
 
 @pytest.mark.slow
@@ -92,17 +125,38 @@ def test_the_returned_means2d_receives_gsplats_gradient(shape: tuple[int, ...]) 
 def test_gsplat_has_the_arguments_we_pass() -> None:
     import gsplat
 
-    assert set(inspect.signature(_rasterization).parameters) <= set(inspect.signature(gsplat.rasterization).parameters)
+    ours, theirs = inspect.signature(fake_gsplat.rasterization), inspect.signature(gsplat.rasterization)
+    assert set(ours.parameters) <= set(theirs.parameters)
+    names = inspect.getsource(gsplat.rasterization)
+    for key in ("batch_ids", "camera_ids", "gaussian_ids", "radii", "means2d"):
+        assert f'"{key}":' in names, "what _Packed reads"
+
+
+with_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@with_gpu
+@pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("poses", [1, 2])
-def test_draws_what_the_reference_draws(poses: int) -> None:
-    class OnGpu:
-        device = "cpu"
+def test_draws_what_the_reference_draws(poses: int, packed: bool) -> None:
+    renderer = cuda.CudaRenderer(packed=packed, absgrad=False)
+    scene = random_gaussians(200, poses, seed=1).to("cuda"), ring_cameras(2, 40, 30).to("cuda")
+    assert_matches_reference(renderer, *scene)
 
-        def __call__(self, gaussians: Gaussians, cameras: Cameras, background: Tensor) -> Any:
-            return cuda.CudaRenderer()(gaussians.to("cuda"), cameras.to("cuda"), background.to("cuda")).to("cpu")
 
-    assert_matches_reference(OnGpu(), random_gaussians(200, poses, seed=1), ring_cameras(2, 40, 30))
+@pytest.mark.gpu
+@with_gpu
+@pytest.mark.parametrize("packed", [False, True])
+def test_absolute_gradients_are_no_smaller_than_signed_ones(packed: bool) -> None:
+    """|sum| <= sum of absolute values, per Gaussian and axis, and strictly for one that is pulled to both sides."""
+    scene = random_gaussians(200, 1, seed=1).to("cuda"), ring_cameras(2, 40, 30).to("cuda")
+    weights = torch.randn(2, 5, 30, 40, device="cuda")
+    found: list[Tensor] = []
+    for absgrad in (False, True):
+        renderer = cuda.CudaRenderer(packed=packed, absgrad=absgrad)
+        found.append(draw_with_gradients(renderer, *scene, torch.zeros(3, device="cuda"), weights)[1]["means2d"])
+    signed, absolute = found
+    assert bool((signed.abs() <= absolute * 1.001 + 1e-6).all())
+    seen = project(*scene).visible
+    assert float(absolute[seen].sum()) > 1.1 * float(signed[seen].abs().sum())

@@ -16,4 +16,6 @@ def test_without_a_gpu_the_cpu_draws(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_with_a_gpu_gsplat_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(select, "missing", lambda: "")
     monkeypatch.setattr(cuda, "missing", lambda: "")
-    assert isinstance(select.auto_renderer(), cuda.CudaRenderer)
+    renderer = select.auto_renderer()
+    assert isinstance(renderer, cuda.CudaRenderer)
+    assert (renderer.packed, renderer.absgrad) == (False, False)
