@@ -212,6 +212,8 @@ class Trainer:
         optimizer.load_state_dict(saved["optimizer"])
         parts.densify.load_state_dict({name: value.to(parts.device) for name, value in saved["densify"].items()})
         parts.generator.set_state(saved["generator"])
+        if "guidance" in saved:
+            parts.guidance.load_state_dict(saved["guidance"])
         log.info("Going on from step %d of %d", saved["step"], self.steps)
         return optimizer, int(saved["step"])
 
@@ -234,6 +236,7 @@ def _write_snapshot(step: int, parts: Parts, result: StepResult, paths: RunPaths
 
 def _state(parts: Parts, optimizer: torch.optim.Optimizer, step: int, signature: str) -> dict[str, Any]:
     """Everything that the steps from `step` on depend on, and nothing that differs between two equal runs."""
+    learnt = parts.guidance.state_dict()
     return {
         "signature": signature,
         "step": step,
@@ -241,4 +244,5 @@ def _state(parts: Parts, optimizer: torch.optim.Optimizer, step: int, signature:
         "optimizer": optimizer.state_dict(),
         "densify": parts.densify.state_dict(),
         "generator": parts.generator.get_state(),
+        **({"guidance": learnt} if learnt else {}),
     }

@@ -121,8 +121,8 @@ def clipped(gradient: Latents, limit: float) -> Latents:
     """Every number of the gradient within `limit` of 0.
 
     With a limit that grows linearly with the step this is score debiasing: early scores, which put faces where none
-    belong, are cut short. Source: Hong et al. 2023; what is clipped is the gradient with its w(t), not the bare score, as
-    in threestudio (`grad_clip`).
+    belong, are cut short. Source: Hong et al. 2023; what is clipped is the gradient with its w(t), not the bare score,
+    as in threestudio (`grad_clip`).
     """
     return gradient.clamp(-limit, limit)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -53,6 +53,32 @@ class Noised:
     drawn: Int[Tensor, " B"]  # the same on the CPU: which rows a rule needs is decided there, without waiting
 
 
+@dataclass(frozen=True)
+class Conditions:
+    """What a prediction for B pictures is told beside their noise."""
+
+    texts: PromptEmbeddings
+    control: Float[Tensor, "B 3 h w"] | None
+    cameras: Cameras
+    conditioning_scale: float
+
+
+class Student(Protocol):
+    """Learns how the avatar's own pictures look, and predicts the noise in them (`vsd.LoraStudent`)."""
+
+    def begin(self, generator: torch.Generator) -> None: ...
+
+    def predict(self, seen: Noised, given: Conditions) -> Float[Tensor, "B C h w"]: ...
+
+    def learn(
+        self, latents: Float[Tensor, "B C h w"], given: Conditions, generator: torch.Generator
+    ) -> Float[Tensor, ""]: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
 class ScoreDistillation:
     """Eq. 1 (SDS), Eq. 11 (F-SDS), the denoised forms and self score distillation, by `rule` and `use_control`.
 
@@ -67,6 +93,7 @@ class ScoreDistillation:
         max_timestep: highest noise level drawn, by step, included.
         use_control: whether the landmark map conditions the prior; without it the ControlNet is not run.
         clip: bound on every number of the gradient, by step (`debias.clipped`); None is no bound.
+        student: makes whose prediction takes the place of the noise (variational score distillation); None is nobody.
 
     Raises:
         UserError: `use_control` with a prior that has no ControlNet, or timesteps out of range at step 0.
@@ -85,6 +112,7 @@ class ScoreDistillation:
         max_timestep: float | Schedule,
         use_control: bool,
         clip: float | Schedule | None = None,
+        student: Callable[[Prior], Student] | None = None,
     ) -> None:
         if use_control and prior.controlnet is None:
             raise UserError(
@@ -96,6 +124,7 @@ class ScoreDistillation:
         self.use_control = use_control
         self.clip = None if clip is None else as_schedule(clip)
         self.timestep_range(0)
+        self.student = None if student is None else student(prior)
 
     def __call__(
         self,
@@ -115,15 +144,24 @@ class ScoreDistillation:
             generator: on the CPU; the only source of randomness.
         """
         seen = self._noised(rgb, step, generator)
-        predictions = self._predict(seen, self.prompts(cameras), self._control(control), step)
-        return self._result(seen, self.rule(predictions, seen.noise, seen.timesteps, self.guidance_scale(step)), step)
+        given = Conditions(self.prompts(cameras), self._control(control), cameras, self.conditioning_scale(step))
+        predictions, noise = self._predict(seen, given), seen.noise
+        if self.student is not None:
+            self.student.begin(generator)
+            noise = self.student.predict(seen, given)
+        result = self._result(seen, self.rule(predictions, noise, seen.timesteps, self.guidance_scale(step)), step)
+        if self.student is not None:
+            result.info["student_loss"] = self.student.learn(seen.latents, given, generator)
+        return result
 
     def state_dict(self) -> dict[str, Any]:
-        """What has been learnt on the way and must be in a checkpoint: nothing here."""
-        return {}
+        """What has been learnt on the way and belongs into a checkpoint; empty without a student."""
+        return {} if self.student is None else self.student.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave."""
+        if self.student is not None:
+            self.student.load_state_dict(state)
 
     def timestep_range(self, step: int) -> tuple[int, int]:
         """The lowest and highest noise level at `step`, both drawn.
@@ -192,11 +230,9 @@ class ScoreDistillation:
             raise ValueError("this guidance needs a control map for every picture")
         return control if self.use_control else None
 
-    def _predict(
-        self, seen: Noised, texts: PromptEmbeddings, control: Float[Tensor, "B 3 h w"] | None, step: int
-    ) -> Predictions:
+    def _predict(self, seen: Noised, given: Conditions) -> Predictions:
         """Every prediction that the rule needs, in one batch; rows that don't need the negative prompt don't run it."""
-        rows, device = torch.arange(len(seen.noisy)), seen.noisy.device
+        texts, rows, device = given.texts, torch.arange(len(seen.noisy)), seen.noisy.device
         some = rows[:0] if texts.negative is None else rows[self.rule.needs_negative(seen.drawn)]
         asked = [(rows, texts.text), (rows, texts.null)]
         if texts.negative is not None:
@@ -210,8 +246,8 @@ class ScoreDistillation:
             seen.noisy[order],
             seen.timesteps[order],
             torch.cat([text for _, text in asked]),
-            None if control is None else control[order],
-            self.conditioning_scale(step),
+            None if given.control is None else given.control[order],
+            given.conditioning_scale,
         )
         answers = iter(predicted.split([len(which) for which, _ in asked]))
         e_text, e_null = next(answers), next(answers)
