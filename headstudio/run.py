@@ -186,6 +186,7 @@ def build(config: DictConfig) -> Parts:
     camera, reg, optim = make(config.camera), make(config.reg), make(config.optim)
     log.info("Loading the head")
     head = make(config.head)
+    motion = make(config.motion)(head)
     avatar = make(config.representation)(head, generator, init=make(config.init)).to(device)
     densify = make(config.densify)
     densify.check(avatar)
@@ -193,7 +194,7 @@ def build(config: DictConfig) -> Parts:
     prior = make(config.prior).to(device)
     return Parts(
         camera=camera,
-        motion=make(config.motion)(head),
+        motion=motion,
         avatar=avatar,
         renderer=renderer,
         control=make(config.control),

@@ -64,15 +64,20 @@ class Driving:
 
     @torch.no_grad()
     def __call__(self, avatar: Any, renderer: Renderer, prompt: str) -> Judgement:
-        """{"landmark_error", "lip_separation"}; nothing for a pose that the head cannot do."""
+        """{"landmark_error", "lip_separation"}; nothing for a pose that the head cannot do.
+
+        FLAME cannot blink or smile by name, so its landmark error is that of an open mouth and a turned head. A head
+        without outlined eyes has no landmark error, one without lips (line and region) no lip separation.
+        """
         poses = evaluation_poses(avatar.head)
         rest = poses.pop("rest").to(avatar.means.device)
         errors: dict[str, float] = {}
         scores: dict[str, float] = {}
         for name, pose in poses.items():
             motion = self._motion(avatar, renderer, rest, pose.to(avatar.means.device))
-            if distances := self._landmark_distances(avatar.head, motion):
-                errors[name] = round(sum(distances) / len(distances) / _between_eyes(avatar.head, motion), 5)
+            scale = _between_eyes(avatar.head, motion)
+            if scale and (distances := self._landmark_distances(avatar.head, motion)):
+                errors[name] = round(sum(distances) / len(distances) / scale, 5)
             if name == MOUTH:
                 scores |= self._lips(avatar.head, motion)
         if errors:
@@ -107,11 +112,12 @@ class Driving:
 
     def _lips(self, head: HeadModel, motion: _Motion) -> dict[str, float]:
         """How far the middles of upper and lower lip part: what is seen there, as a share of the head's own."""
-        if "lips" not in head.region_names:
+        between = _line(head, "lips_inner")
+        if between is None or "lips" not in head.region_names:
             return {}
         faces = head.faces.cpu()
         middles = motion.head_start[faces].mean(1)
-        line = _landmarks(head, motion.head_start)[_line(head, "lips_inner")]
+        line = _landmarks(head, motion.head_start)[between]
         near = (middles[:, 0] - line[:, 0].mean()).abs() < (line[:, 0].max() - line[:, 0].min()) / 6
         near &= head.region_faces("lips").cpu()
         above = middles[:, 1] > line[:, 1].mean()
@@ -141,11 +147,14 @@ def _landmarks(head: HeadModel, vertices: Float[Tensor, "V 3"]) -> Float[Tensor,
     return (head.landmark_bary.cpu()[..., None] * corners).sum(1)
 
 
-def _line(head: HeadModel, name: str) -> slice:
-    return next(slice(first, end) for line, first, end, _ in head.landmark_polylines if line == name)
+def _line(head: HeadModel, name: str) -> slice | None:
+    return next((slice(first, end) for line, first, end, _ in head.landmark_polylines if line == name), None)
 
 
-def _between_eyes(head: HeadModel, motion: _Motion) -> float:
+def _between_eyes(head: HeadModel, motion: _Motion) -> float | None:
+    """None on a head whose landmarks do not outline the eyes."""
     points = _landmarks(head, motion.head_start)
-    right, left = (points[_line(head, f"{side}_eye")].mean(0) for side in ("right", "left"))
-    return float(torch.linalg.vector_norm(right - left))
+    right, left = _line(head, "right_eye"), _line(head, "left_eye")
+    if right is None or left is None:
+        return None
+    return float(torch.linalg.vector_norm(points[right].mean(0) - points[left].mean(0)))

@@ -23,7 +23,10 @@ _NECK_DEG: dict[str, tuple[float, float, float]] = {"turned": (30.0, 8.0, 0.0)}
 
 
 def evaluation_poses(head: Controls) -> dict[str, Pose]:
-    """One pose (P = 1) per name: rest, mouth_open, blink, smile, turned; those that the head cannot do are left out."""
+    """One pose (P = 1) per name: rest, mouth_open, blink, smile, turned; those that the head cannot do are left out.
+
+    FLAME opens its mouth and turns by its joints; a smile and a blink have no name in its space of expressions.
+    """
     poses: dict[str, Pose] = {}
     for name, face in _FACES.items():
         neck = torch.tensor([_NECK_DEG.get(name, (0.0, 0.0, 0.0))])

@@ -47,17 +47,20 @@ def read_recordings(paths: Sequence[str | Path], *, fps: float | None) -> list[R
         raise UserError(f"motion.paths is empty; name files or folders, motion.paths=[talk.npz]: {READABLE}.")
     found: list[Recording] = []
     for path in (Path(p).expanduser() for p in paths):
-        if path.is_dir():
-            files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-            if not files:
-                raise UserError(f"motion.paths: the folder {path} holds no {', '.join(SUFFIXES)} file; {TO_GET}.")
-            for _, group in groupby(files, key=lambda file: file.parent):
-                found += _joined([recording for file in group for recording in read_file(file, fps=fps)])
-        elif path.is_file():
-            found += read_file(path, fps=fps)
-        else:
-            raise UserError(f"motion.paths: {path} does not exist; {TO_GET}.")
+        files = motion_files(path)
+        if not files:
+            why = f"holds no {', '.join(SUFFIXES)} file" if path.is_dir() else "does not exist"
+            raise UserError(f"motion.paths: {path} {why}; {TO_GET}.")
+        for _, group in groupby(files, key=lambda file: file.parent):
+            found += _joined([recording for file in group for recording in read_file(file, fps=fps)])
     return found
+
+
+def motion_files(path: Path) -> list[Path]:
+    """The file, or every file in and below the folder that can be a motion; nothing where neither is there."""
+    if path.is_dir():
+        return sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    return [path] if path.is_file() else []
 
 
 def read_file(path: Path, *, fps: float | None) -> list[Recording]:
@@ -86,8 +89,9 @@ def write_npz(path: Path, recording: Recording) -> None:
 
 def _read_npz(path: Path, fps: float | None) -> list[Recording]:
     try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            if not hasattr(file, "files"):
+        with path.open("rb") as raw:
+            file = np.load(raw, allow_pickle=False)
+            if isinstance(file, np.ndarray):
                 raise UserError(f"{path} is a single array under the name of an .npz; rename it to .npy.")
             keys = list(file.files)
             arrays = {key: file[key] for key in keys if key in {*vhap.KEYS, *own.KEYS}}
@@ -99,17 +103,18 @@ def _read_npz(path: Path, fps: float | None) -> list[Recording]:
 
 
 def _read_npy(path: Path, fps: float | None) -> list[Recording]:
-    from headstudio.head.safe_pickle import load_pickle
-
     try:
         with path.open("rb") as file:
             offset = _start_of_pickle(file)
-        content = load_pickle(path, offset=offset) if offset else np.load(path, allow_pickle=False)
+        rows = None if offset else np.load(path, allow_pickle=False)
     except (ValueError, TypeError, EOFError, OSError) as problem:
         raise UserError(f"{path} cannot be read as an .npy ({_short(problem)}); it may be cut off.") from problem
-    if offset:
-        return talkshow.from_collection(np.atleast_1d(np.asarray(content, dtype=object)), str(path), fps)
-    return [talkshow.from_rows(content, str(path), fps)]
+    if rows is not None:
+        return [talkshow.from_rows(rows, str(path), fps)]
+    from headstudio.head.safe_pickle import load_pickle
+
+    clips = np.atleast_1d(np.asarray(load_pickle(path, offset=offset), dtype=object))
+    return talkshow.from_collection(clips, str(path), fps)
 
 
 def _start_of_pickle(file: Any) -> int:

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from headstudio.errors import UserError
-from headstudio.motion.files import read_recordings
+from headstudio.findings import Finding, State
+from headstudio.motion.files import READABLE, SUFFIXES, TO_GET, motion_files, read_recordings
 from headstudio.motion.transfer import JOINTS, losses, pose_of_recording
 from headstudio.types import Pose
 
@@ -57,7 +58,7 @@ class RecordedMotion:
     ) -> None:
         _check(fps, joints, strength_power)
         self.head, self.joints = head, tuple(joints)
-        self.recordings = read_recordings([paths] if isinstance(paths, str) else paths, fps=fps)
+        self.recordings = read_recordings(_listed(paths), fps=fps)
         self._tell()
         self._frames = _concatenated([pose_of_recording(head, r, self.joints) for r in self.recordings])
         if not (bool(self._frames.expression.any()) or bool(self._frames.joints.any())):
@@ -66,6 +67,24 @@ class RecordedMotion:
                 "take another recording, or head=flame for FLAME's expressions."
             )
         self._reach = _chances(self.recordings, equal_recordings, strength_power).cumsum(0)
+
+    @staticmethod
+    def look(*, paths: str | Sequence[str | Path], **_: object) -> list[Finding]:
+        """Whether the files are there; what is in them is checked when they are read."""
+        found = []
+        for path in (Path(p).expanduser() for p in _listed(paths)):
+            files = motion_files(path)
+            state, detail, remedy = State.READY, f"{path}: {len(files)} files", ""
+            if not files:
+                why = f"holds no {', '.join(SUFFIXES)} file" if path.is_dir() else "does not exist"
+                state, detail, remedy = State.LACKING, f"{path} {why}", TO_GET
+            found.append(Finding(what="Recorded motion", state=state, detail=detail, remedy=remedy))
+        if not found:
+            remedy = f"name files or folders, motion.paths=[talk.npz]: {READABLE}"
+            found = [
+                Finding(what="Recorded motion", state=State.LACKING, detail="motion.paths is empty", remedy=remedy)
+            ]
+        return found
 
     def sample(self, count: int, generator: torch.Generator) -> Pose:
         """`count` frames, drawn independently."""
@@ -92,6 +111,10 @@ class RecordedMotion:
             log.warning(sentence)
         frames, seconds = sum(map(len, self.recordings)), sum(len(r) / r.fps for r in self.recordings)
         log.info("Motion: %d recordings, %d frames, %.1f seconds", len(self.recordings), frames, seconds)
+
+
+def _listed(paths: str | Sequence[str | Path]) -> Sequence[str | Path]:
+    return [paths] if isinstance(paths, str) else paths
 
 
 def _check(fps: float | None, joints: Sequence[str], strength_power: float) -> None:

