@@ -144,8 +144,9 @@ def unproject(pixels: Float[Tensor, "B L 2"], depth: Float[Tensor, "B L"], camer
 class CameraSampler:
     """Random training views on orbits around the head (paper, section 5.1: distance, fovy, elevation, azimuth).
 
-    Every quantity is uniform in its own unit: elevation uniform in *angle*. (The official code draws half of
-    its batches through an inverse CDF that confuses a sine with an angle and so stays within 19.5 degrees.)
+    Every quantity is uniform in its own unit: elevation uniform in *angle*. The official code draws half of its
+    batches through an inverse CDF that takes an angle for a sine, so that a range of 30 degrees becomes one of 19.5;
+    `narrow_elevation_fraction` does the same.
 
     Args:
         batch_size: B, the views of one step.
@@ -153,6 +154,8 @@ class CameraSampler:
         distance_range: from the target, world units.
         fovy_deg_range: vertical field of view, inside (0, 180).
         elevation_deg_range: inside [-90, 90].
+        narrow_elevation_fraction: share of the batches, in [0, 1], whose elevations e (degrees) become
+            asin(e / 90). The paper's value is 0, the official code's 0.5 (uncond_rand_exp.py:217-241).
         azimuth_deg_range: 0 in front of the face, +90 at the subject's left.
         stratified_azimuth: divide the azimuths into B equal strata and draw one view in each, so that no step
             sees one side only (as the official code does).
@@ -175,6 +178,7 @@ class CameraSampler:
         distance_range: Sequence[float],
         fovy_deg_range: Sequence[float],
         elevation_deg_range: Sequence[float],
+        narrow_elevation_fraction: float,
         azimuth_deg_range: Sequence[float],
         stratified_azimuth: bool,
         front_fraction: float | Callable[[int], float],
@@ -187,6 +191,8 @@ class CameraSampler:
                 raise UserError(f"camera.{name}={size} must be at least 1.")
         if not callable(front_fraction) and not 0.0 <= front_fraction <= 1.0:
             raise UserError(f"camera.front_fraction={front_fraction} must lie between 0 and 1.")
+        if not 0.0 <= narrow_elevation_fraction <= 1.0:
+            raise UserError(f"camera.narrow_elevation_fraction={narrow_elevation_fraction} must lie between 0 and 1.")
         if target_jitter < 0.0:
             raise UserError(f"camera.target_jitter={target_jitter} must not be negative.")
         self.batch_size, self.width, self.height = batch_size, width, height
@@ -197,6 +203,7 @@ class CameraSampler:
         self.front_azimuth_deg_range = _checked("front_azimuth_deg_range", front_azimuth_deg_range, -360.0, 360.0)
         self.stratified_azimuth = stratified_azimuth
         self.front_fraction = front_fraction
+        self.narrow_elevation_fraction = narrow_elevation_fraction
         self.target = tuple(float(v) for v in target)
         self.target_jitter = target_jitter
 
@@ -206,13 +213,21 @@ class CameraSampler:
         jitter = (2.0 * torch.rand(self.batch_size, 3, generator=generator) - 1.0) * self.target_jitter
         return cameras_from_orbit(
             self._azimuths(step, generator),
-            _between(self.elevation_deg_range, elevation),
+            self._elevations(elevation, generator),
             _between(self.distance_range, distance),
             _between(self.fovy_deg_range, fovy),
             self.width,
             self.height,
             torch.tensor(self.target) + jitter,
         )
+
+    def _elevations(self, unit: Float[Tensor, " B"], generator: torch.Generator) -> Float[Tensor, " B"]:
+        """Uniform in angle; a batch that is drawn to be narrow through the official code's inverse CDF."""
+        elevation = _between(self.elevation_deg_range, unit)
+        share = self.narrow_elevation_fraction
+        if share and float(torch.rand((), generator=generator)) < share:
+            return torch.rad2deg(torch.asin(elevation / 90.0))
+        return elevation
 
     def _azimuths(self, step: int, generator: torch.Generator) -> Float[Tensor, " B"]:
         """A share of the unit interval stands for the front, the rest for the whole circle."""

@@ -223,9 +223,16 @@ def _known_keys() -> tuple[str, ...]:
         if not isinstance(content, DictConfig):
             continue
         content.pop("defaults", None)
-        is_group = file.parent != conf_dir() and file.parent.name != "experiment"
-        keys.update(walk(content, f"{file.parent.name}." if is_group else ""))
+        keys.update(walk(content, _package(file)))
     return tuple(sorted(k for k in keys if not k.startswith("hydra")))
+
+
+def _package(file: Path) -> str:
+    """Where the keys of a file of conf/ stand in the setting: `group.`, or what its line `# @package` says."""
+    first = file.read_text(encoding="utf-8").partition("\n")[0]
+    named = first.removeprefix("# @package ").strip() if first.startswith("# @package ") else None
+    package = "" if file.parent == conf_dir() else file.parent.name if named is None else named.replace("_global_", "")
+    return f"{package}." if package else ""
 
 
 def _first_comment(file: Path, *, longest: int = 110) -> str:

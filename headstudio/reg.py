@@ -9,13 +9,15 @@ are within their tolerance dilute those that are not. So we take the hinge.
 How the norms are read. Eq. 10 divides by the root of a triangle's area, so Eq. 8 and 9 are values of one Gaussian:
 the outer norm runs over what one Gaussian has, one number for the position and three for the scale. A loss is the
 mean over poses and the *sum* over Gaussians: the pull on one Gaussian then stays the same when others are cloned.
-(The official code takes a mean over the violators, smooth L1 for the position, and divides by S.)
+(The official code takes a mean over the violators, smooth L1 for the position, and divides by S:
+`OfficialRegularisation`.)
 
 What a length is. Eq. 10 divides by a root of an area, so the strength of `scaled` against `strict` depends on the unit
 of length, which the paper does not give: `length_unit` is that unit. On a triangle of this size (the root of its area)
 both options pull equally; on larger ones `scaled` pulls less than `strict`, on smaller ones more.
 
-The triangle is measured, not taught: area and tau are detached, or the shape could buy room by growing.
+The triangle is measured, not taught: area and tau are detached, or the shape could buy room by growing. (The official
+code detaches neither the area nor its root.)
 """
 
 from __future__ import annotations
@@ -94,10 +96,7 @@ class MeshRegularisation:
     def __post_init__(self) -> None:
         if not self.length_unit > 0:
             raise UserError(f"reg.length_unit={self.length_unit:g} is not possible: it must be more than 0.")
-        for name in ("lambda_pos", "lambda_scale", "tolerance_pos", "tolerance_scale"):
-            value = as_schedule(getattr(self, name))(0)
-            if value < 0:
-                raise UserError(f"reg.{name}={value:g} is not possible: it must be 0 or more.")
+        _refuse_negative(self)
 
     def __call__(self, avatar: RiggedGaussians, frames: Frames, step: int) -> dict[str, Tensor]:
         """{"reg_position": ..., "reg_scale": ...}: scalars, for the triangles of the present poses."""
@@ -111,6 +110,65 @@ class MeshRegularisation:
             "reg_position": as_schedule(self.lambda_pos)(step) * position.sum(1).mean(),
             "reg_scale": as_schedule(self.lambda_scale)(step) * scale.sum(1).mean(),
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfficialRegularisation:
+    """What the released code does in the place of Eq. 8-10.
+
+    Over all Gaussians that lie further from the middle of their triangle than `tolerance_pos` tau: the mean of
+    h(distance), h(x) = x^2 / 2 below 1 and x - 1/2 above. Over all scale components larger than `tolerance_scale` tau:
+    the mean of the component. Both count the whole length, not what exceeds the tolerance, and the mean over violators
+    pulls each of them less, the more there are. Where nothing is wrong the loss is 0.
+
+    Args:
+        lambda_pos, lambda_scale: weights or schedules of them; official 0 before step 2400 and then 0.1, and 0.1.
+        tolerance_pos, tolerance_scale: in units of the triangle's tau; official 0.5 and 0.5.
+        divide_by_area: divide each length's loss by the triangle's area S, where the paper has its root (official
+            `area_relax`, which is on in every shipped command).
+        detach_area: keep the gradient of these losses from the head's shape (official: no).
+
+    Raises:
+        UserError: when a number is negative.
+
+    Source: Head3DGSLKs.py:78-85, 217-239.
+    """
+
+    lambda_pos: float | Schedule
+    lambda_scale: float | Schedule
+    tolerance_pos: float
+    tolerance_scale: float
+    divide_by_area: bool
+    detach_area: bool
+
+    def __post_init__(self) -> None:
+        _refuse_negative(self)
+
+    def __call__(self, avatar: RiggedGaussians, frames: Frames, step: int) -> dict[str, Tensor]:
+        """{"reg_position": ..., "reg_scale": ...}: scalars, for the triangles of the present poses."""
+        area = (frames.area.detach() if self.detach_area else frames.area).index_select(1, avatar.triangle)
+        reach = frames.reach.detach().index_select(1, avatar.triangle)
+        distance = area.sqrt() * torch.linalg.vector_norm(avatar.means, dim=-1)
+        scale = area.sqrt()[..., None] * avatar.log_scales.exp()
+        unit = area if self.divide_by_area else torch.ones_like(area)
+        too_far, too_big = distance > self.tolerance_pos * reach, scale > self.tolerance_scale * reach[..., None]
+        far = torch.nn.functional.smooth_l1_loss(distance, torch.zeros_like(distance), reduction="none") / unit
+        return {
+            "reg_position": as_schedule(self.lambda_pos)(step) * _mean_where(too_far, far),
+            "reg_scale": as_schedule(self.lambda_scale)(step) * _mean_where(too_big, scale / unit[..., None]),
+        }
+
+
+def _mean_where(mask: Tensor, values: Tensor) -> Tensor:
+    """Mean of the values under the mask; 0 where it is empty (the official code's is not a number there)."""
+    return torch.where(mask, values, 0.0).sum() / mask.sum().clamp_min(1)
+
+
+def _refuse_negative(reg: MeshRegularisation | OfficialRegularisation) -> None:
+    for name in ("lambda_pos", "lambda_scale", "tolerance_pos", "tolerance_scale"):
+        value = as_schedule(getattr(reg, name))(0)
+        if value < 0:
+            raise UserError(f"reg.{name}={value:g} is not possible: it must be 0 or more.")
 
 
 @dataclass(frozen=True, kw_only=True)

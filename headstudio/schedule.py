@@ -51,6 +51,39 @@ class Linear:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Exponential:
+    """From `start` at `first_step` to `end` at `last_step` by one factor per step, level before and after.
+
+    Source: the rate of 3DGS's means (`get_expon_lr_func` without its delay), which is linear in the logarithm.
+
+    Raises:
+        UserError: when an end is not above 0 or the steps do not go forward.
+    """
+
+    start: float
+    end: float
+    first_step: int
+    last_step: int
+
+    def __post_init__(self) -> None:
+        if not (self.start > 0 and self.end > 0):
+            raise UserError(
+                f"An exponential schedule with start={self.start:g} and end={self.end:g} is not possible: "
+                "both must be more than 0."
+            )
+        if self.last_step <= self.first_step:
+            raise UserError(
+                f"An exponential schedule with first_step={self.first_step} and last_step={self.last_step} goes "
+                "nowhere: last_step must be later."
+            )
+
+    def __call__(self, step: int) -> float:
+        done = (step - self.first_step) / (self.last_step - self.first_step)
+        done = min(max(done, 0.0), 1.0)
+        return float(self.start ** (1 - done) * self.end**done)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Piecewise:
     """`values[0]` before `steps[0]`, `values[1]` from `steps[0]` on, and so forth: one value more than steps.
 
@@ -89,5 +122,5 @@ def as_schedule(value: float | Schedule) -> Schedule:
 
 def in_force(part: object, step: int) -> dict[str, float]:
     """The values at `step` of all schedules among the attributes of a part, by the attribute's name."""
-    kinds = (Constant, Linear, Piecewise)
+    kinds = (Constant, Linear, Exponential, Piecewise)
     return {name: value(step) for name, value in getattr(part, "__dict__", {}).items() if isinstance(value, kinds)}

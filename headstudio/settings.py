@@ -35,6 +35,12 @@ def _range(lowest: float, highest: float) -> Callable[[Any], bool]:
     return lambda v: isinstance(v, list) and len(v) == 2 and all(map(inside, v)) and v[0] <= v[1]
 
 
+def _scheduled(lowest: float, highest: float = math.inf) -> Callable[[Any], bool]:
+    """A number, or a schedule (which checks itself)."""
+    plain = _number(lowest, highest)
+    return lambda v: plain(v) or (isinstance(v, dict) and "_target_" in v)
+
+
 def _words(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(word, str) for word in value)
 
@@ -59,7 +65,32 @@ RULES = (
     Rule(("scale.distance_range",), "[low, high] world units above 0 with low <= high", _range(1e-3, math.inf)),
     Rule(("scale.background",), "three numbers from 0 to 1 (RGB), or null", _colour),
     Rule(("scale.per_triangle", "scale.init_count", "scale.neighbours"), "a whole number of at least 1", _whole(1)),
-    Rule(("scale.lambda_sparsity",), "a number of at least 0", _number(0)),
+    Rule(("scale.num_shape",), "a whole number of at least 0", _whole(0)),
+    Rule(("scale.grow.interval", "scale.prune.interval"), "a whole number of at least 1", _whole(1)),
+    Rule(
+        ("scale.grow.first", "scale.grow.last", "scale.prune.first", "scale.prune.last"),
+        "a whole number (a step; nothing happens where last is below first)",
+        _whole(-1),
+    ),
+    Rule(("scale.lambda_sparsity", "scale.tolerance_scale"), "a number of at least 0", _number(0)),
+    Rule(("scale.length_unit",), "a number of world units above 0", _number(1e-9)),
+    Rule(("scale.initial_opacity",), "a number between 0 and 1, without these two", _number(1e-6, 1 - 1e-6)),
+    Rule(
+        (
+            *("scale.min_timestep", "scale.max_timestep", "scale.guidance_scale", "scale.conditioning_scale"),
+            *("scale.lambda_pos", "scale.lambda_scale"),
+        ),
+        "a number of at least 0, or a schedule",
+        _scheduled(0),
+    ),
+    Rule(("scale.shared_pose",), "true or false", lambda v: isinstance(v, bool)),
+    Rule(
+        ("densify.gradient_threshold", "densify.split_scale", "densify.max_scale", "densify.child_spread"),
+        "a number of at least 0",
+        _number(0),
+    ),
+    Rule(("densify.max_radius_px",), "a number of pixels of at least 1", _number(1)),
+    Rule(("densify.large_after_step",), "a whole number of at least 0", _whole(0)),
     Rule(("logger.mode",), "offline, online or disabled", lambda v: v in ("offline", "online", "disabled")),
     Rule(("logger.tags",), "a list of words, like [first,try]", _words),
     Rule(("optim.betas",), "two numbers from 0 to 1", _range(0, 1)),

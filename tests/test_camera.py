@@ -29,6 +29,7 @@ PAPER: dict[str, Any] = {
     "distance_range": [1.5, 2.0],
     "fovy_deg_range": [40, 70],
     "elevation_deg_range": [-30, 30],
+    "narrow_elevation_fraction": 0.0,
     "azimuth_deg_range": [-180, 180],
     "stratified_azimuth": True,
     "front_fraction": 0.0,
@@ -138,6 +139,25 @@ def test_sampler_covers_its_ranges_uniformly_in_angle() -> None:
     assert fovy.mean().item() == pytest.approx(55.0, abs=0.6)
 
 
+def test_the_official_elevations_are_a_mixture_of_two_laws() -> None:
+    """Half of the batches uniform in angle within 30 degrees, half uniform in sine within a third."""
+    batches = torch.stack([c.elevation_deg for c in draw(steps=2000, narrow_elevation_fraction=0.5)])
+    wide = batches.abs().amax(1) > 19.4712206  # asin(1/3); a uniform batch of 8 stays within it once in 32
+    assert wide.float().mean().item() == pytest.approx(0.5 * (1 - (19.4712 / 30) ** 8), abs=0.04)
+    narrow = torch.cat([c.elevation_deg for c in draw(steps=500, narrow_elevation_fraction=1.0)])
+    assert narrow.abs().max().item() == pytest.approx(19.47, abs=0.05)
+    sine = torch.sin(torch.deg2rad(narrow.double())).sort().values  # uniform: its quantiles are a straight line
+    assert torch.allclose(sine, torch.linspace(-1 / 3, 1 / 3, len(sine), dtype=torch.float64), atol=0.02)
+
+
+def test_the_papers_elevations_draw_nothing_more() -> None:
+    """Without narrow batches the generator is where it always was, so that finished runs stay what they are."""
+    one, other = torch.Generator().manual_seed(1), torch.Generator().manual_seed(1)
+    CameraSampler(**PAPER)(0, one)
+    torch.rand(3 * 8 + 8 * 3 + 8, generator=other)
+    assert torch.rand(3, generator=one).tolist() == torch.rand(3, generator=other).tolist()
+
+
 def test_stratified_batches_see_every_side() -> None:
     for cameras in draw(steps=20):
         strata = torch.floor((cameras.azimuth_deg + 180.0) / 45.0).clamp(0, 7).long()
@@ -175,6 +195,7 @@ def test_same_generator_same_cameras() -> None:
         ("azimuth_deg_range", [10]),
         ("batch_size", 0),
         ("front_fraction", 1.5),
+        ("narrow_elevation_fraction", -0.5),
         ("target_jitter", -0.1),
     ],
 )

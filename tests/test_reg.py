@@ -11,7 +11,14 @@ from headstudio.avatar.init import Sparse, SuperResolution
 from headstudio.avatar.rigged import RiggedGaussians
 from headstudio.errors import UserError
 from headstudio.head.model import HeadModel
-from headstudio.reg import MeshRegularisation, NoRegularisation, position_excess, scale_excess, sparsity
+from headstudio.reg import (
+    MeshRegularisation,
+    NoRegularisation,
+    OfficialRegularisation,
+    position_excess,
+    scale_excess,
+    sparsity,
+)
 from headstudio.schedule import Piecewise
 from headstudio.types import Pose
 
@@ -156,10 +163,78 @@ def test_weights_may_be_schedules(avatar: RiggedGaussians) -> None:
     assert torch.equal(reg(avatar, frames, 2400)["reg_position"], always(avatar, frames, 0)["reg_position"])
 
 
+OFFICIAL: dict[str, Any] = {
+    "lambda_pos": 0.1,
+    "lambda_scale": 0.1,
+    "tolerance_pos": 0.5,
+    "tolerance_scale": 0.5,
+    "divide_by_area": True,
+    "detach_area": False,
+}
+
+
+@torch.no_grad()
+def official_by_hand(avatar: RiggedGaussians, vertices: Tensor, *, divide: bool) -> tuple[float, float]:
+    """The released code's losses, one Gaussian and one axis at a time, from the posed corners alone."""
+    far, big = [], []
+    for corners_of_all in vertices:
+        for n in range(avatar.num_gaussians):
+            a, b, c = corners_of_all[avatar.head.faces[avatar.triangle[n]]].double()
+            area = float(torch.linalg.cross(b - a, c - a).norm()) / 2
+            middle = (a + b + c) / 3
+            limit = 0.5 * max(float((corner - middle).norm()) for corner in (a, b, c))
+            distance = area**0.5 * float(avatar.means[n].double().norm())
+            if distance > limit:
+                far.append((distance**2 / 2 if distance < 1 else distance - 0.5) / (area if divide else 1))
+            sizes = area**0.5 * avatar.log_scales[n].double().exp()
+            big += [float(size) / (area if divide else 1) for size in sizes if size > limit]
+    assert 0 < len(far) < len(vertices) * avatar.num_gaussians
+    assert 0 < len(big) < len(vertices) * avatar.num_gaussians * 3
+    return 0.1 * sum(far) / len(far), 0.1 * sum(big) / len(big)
+
+
+@pytest.mark.parametrize("divide", [False, True])
+def test_the_official_losses(avatar: RiggedGaussians, random_pose: Pose, divide: bool) -> None:
+    with torch.no_grad():
+        avatar.means[::7] *= 20  # some beyond 1, where smooth L1 is straight
+    posed, frames, _ = avatar.pose(random_pose)
+    losses = OfficialRegularisation(**{**OFFICIAL, "divide_by_area": divide})(avatar, frames, 0)
+    position, scale = official_by_hand(avatar, posed.vertices, divide=divide)
+    assert float(losses["reg_position"].detach()) == pytest.approx(position, rel=1e-4)
+    assert float(losses["reg_scale"].detach()) == pytest.approx(scale, rel=1e-4)
+
+
+@pytest.mark.parametrize("detach", [False, True])
+def test_the_official_losses_teach_the_shape_unless_told_not_to(
+    avatar: RiggedGaussians, random_pose: Pose, detach: bool
+) -> None:
+    _, frames, _ = avatar.pose(random_pose)
+    losses = OfficialRegularisation(**{**OFFICIAL, "detach_area": detach})(avatar, frames, 0)
+    torch.stack(list(losses.values())).sum().backward()
+    assert (avatar.shape.grad is None) == detach
+    if avatar.shape.grad is not None:
+        assert bool(avatar.shape.grad.any())
+        assert bool(torch.isfinite(avatar.shape.grad).all())
+
+
+def test_the_official_losses_are_zero_where_nothing_is_wrong(avatar: RiggedGaussians) -> None:
+    with torch.no_grad():
+        avatar.means.zero_()
+        avatar.log_scales.fill_(-9.0)
+    _, frames, _ = avatar.pose(avatar.head.neutral_pose())
+    losses = OfficialRegularisation(**OFFICIAL)(avatar, frames, 0)
+    torch.stack(list(losses.values())).sum().backward()
+    assert [float(loss.detach()) for loss in losses.values()] == [0.0, 0.0]
+    assert avatar.means.grad is not None
+    assert not bool(avatar.means.grad.any())
+
+
 def test_none_and_bad_settings(avatar: RiggedGaussians) -> None:
     _, frames, _ = avatar.pose(avatar.head.neutral_pose())
     assert NoRegularisation()(avatar, frames, 0) == {}
     with pytest.raises(UserError, match=r"reg\.lambda_pos=-1"):
         MeshRegularisation(**{**PAPER, "lambda_pos": -1.0}, scaled=True)
+    with pytest.raises(UserError, match=r"reg\.tolerance_pos=-2"):
+        OfficialRegularisation(**{**OFFICIAL, "tolerance_pos": -2.0})
     with pytest.raises(UserError, match=r"reg\.length_unit=0 "):
         MeshRegularisation(**{**PAPER, "length_unit": 0.0}, scaled=True)

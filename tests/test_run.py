@@ -54,10 +54,13 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["reg=stict"], "reg=stict does not exist: reg is one of none, scaled, strict. Did you mean 'strict'?"),
+        (
+            ["reg=stict"],
+            "reg=stict does not exist: reg is one of none, official, scaled, strict. Did you mean 'strict'?",
+        ),
         (
             ["-m", "reg=none,stict"],
-            "reg=stict does not exist: reg is one of none, scaled, strict. Did you mean 'strict'?",
+            "reg=stict does not exist: reg is one of none, official, scaled, strict. Did you mean 'strict'?",
         ),
         (["rge=none"], "rge is not a key of this setting. Did you mean 'reg'?"),
         (["scale.stepz=3"], "scale.stepz is not a key of this setting. Did you mean 'scale.steps'?"),

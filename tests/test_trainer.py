@@ -67,6 +67,9 @@ class PaintGreen:
         loss = (rgb - target).square().sum()
         return GuidanceResult(self.at[step](loss) if step in self.at else loss, {"noise": noise.abs().mean()})
 
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
     def snapshot(self, rgb: Tensor, control: Tensor, cameras: Cameras, step: int, generator: torch.Generator) -> Any:
         noisy = (rgb + 0.3 * torch.randn(rgb.shape, generator=generator)).clamp(0, 1)
         noisy = torch.nn.functional.interpolate(noisy, scale_factor=2.0)  # a prior has a size of its own
@@ -85,6 +88,7 @@ def make_parts(head: HeadModel, at: dict[int, Callable[[Tensor], Tensor]] | None
             distance_range=[1.7, 1.8],
             fovy_deg_range=[60, 65],
             elevation_deg_range=[-20, 20],
+            narrow_elevation_fraction=0.0,
             azimuth_deg_range=[-180, 180],
             stratified_azimuth=True,
             front_fraction=0.0,

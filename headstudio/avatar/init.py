@@ -58,16 +58,22 @@ class SuperResolution:
 class Area:
     """`count` points spread by area over the whole head, as the official code does (its count is 100,000).
 
-    Every triangle gets one point before the rest is dealt out by area, so that small lips and lids are not left
-    bare; a count below the number of triangles leaves the smallest without.
+    Args:
+        count: how many.
+        every_triangle: give every triangle one point before the rest is dealt out by area, so that small lips and
+            lids are not left bare (a count below the number of triangles leaves the smallest without). The official
+            code does not: a triangle may start without a Gaussian, and then never has one.
+        neighbours, distance_power: see `neighbour_scales`.
 
     Raises:
         UserError: when a count is below 1.
+
+    Source: gaussian_flame_model.py:270-273 (`trimesh.sample.sample_surface`).
     """
 
-    def __init__(self, *, count: int, neighbours: int, distance_power: int) -> None:
+    def __init__(self, *, count: int, every_triangle: bool, neighbours: int, distance_power: int) -> None:
         _at_least("init.count", count, 1)
-        self.count = count
+        self.count, self.every_triangle = count, every_triangle
         self.scales = NeighbourScales(neighbours=neighbours, distance_power=distance_power)
 
     def __call__(self, vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], generator: torch.Generator) -> Seeds:
@@ -76,7 +82,7 @@ class Area:
             torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), dim=-1
         ).cpu()
         biggest = torch.argsort(area, descending=True, stable=True)
-        first = torch.sort(biggest[: self.count]).values
+        first = torch.sort(biggest[: self.count if self.every_triangle else 0]).values
         # inverse of the cumulated area; torch.multinomial would do, but only up to 2^24 triangles
         draws = torch.rand(self.count - len(first), generator=generator, dtype=torch.float64)
         rest = torch.searchsorted(area.cumsum(0) / area.sum(), draws).clamp_max(len(faces) - 1)

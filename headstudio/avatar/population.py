@@ -20,12 +20,24 @@ def prune(
     optimizer: torch.optim.Optimizer,
     *,
     doomed: Bool[Tensor, " N"],
-    preference: Float[Tensor, " N"],
+    preference: Float[Tensor, " N"] | None,
 ) -> Int[Tensor, " M"]:
     """Remove the doomed Gaussians and return the old indices of those that stay, in order.
 
-    Where all Gaussians of a triangle are doomed, the one with the largest `preference` (then the first) stays.
+    Where all Gaussians of a triangle are doomed, the one with the largest `preference` (then the first) stays;
+    without a `preference` it goes too.
     """
+    if preference is not None:
+        doomed = _spare_one_per_triangle(avatar, doomed, preference)
+    kept = torch.nonzero(~doomed)[:, 0]
+    if len(kept) < len(doomed):
+        _replace(avatar, optimizer, kept, {})
+    return kept
+
+
+def _spare_one_per_triangle(
+    avatar: RiggedGaussians, doomed: Bool[Tensor, " N"], preference: Float[Tensor, " N"]
+) -> Bool[Tensor, " N"]:
     triangle = avatar.triangle
     survivors = torch.zeros(len(avatar.head.faces), dtype=torch.bool, device=triangle.device)
     survivors[triangle[~doomed]] = True
@@ -36,10 +48,7 @@ def prune(
     saved = order[first]
     doomed = doomed.clone()
     doomed[saved[~survivors[triangle[saved]]]] = False
-    kept = torch.nonzero(~doomed)[:, 0]
-    if len(kept) < len(doomed):
-        _replace(avatar, optimizer, kept, {})
-    return kept
+    return doomed
 
 
 def grow(
@@ -48,10 +57,13 @@ def grow(
     clone: Int[Tensor, " C"],
     split: Int[Tensor, " D"],
     generator: torch.Generator,
+    *,
+    spread: float = 1.0,
 ) -> None:
     """Copy the Gaussians `clone`, and put two smaller ones, drawn from it, in the place of each in `split`.
 
-    Everything happens in the triangle's frame, which Eq. 5-7 map to the world by a similarity.
+    Everything happens in the triangle's frame, which Eq. 5-7 map to the world by a similarity. `spread` is the
+    standard deviation of the children's places in units of their parent's.
     The result: those that were not split, in order, then the copies, then the children.
     """
     if not len(clone) + len(split):
@@ -60,7 +72,7 @@ def grow(
     source = torch.cat((clone, parents))
     born = {name: getattr(avatar, name).detach()[source].clone() for name in PER_GAUSSIAN}
     noise = torch.randn(len(parents), 3, generator=generator).to(avatar.means)
-    offset = noise * avatar.log_scales[parents].exp()
+    offset = noise * (spread * avatar.log_scales[parents].exp())
     turned = (quaternion_to_matrix(avatar.quats[parents]) @ offset[..., None])[..., 0]
     born["means"][len(clone) :] += turned
     born["log_scales"][len(clone) :] -= torch.log(torch.tensor(SHRINK)).to(avatar.means)

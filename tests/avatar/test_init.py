@@ -21,7 +21,7 @@ from headstudio.head.model import HeadModel
 
 OPTIONS: list[Initialisation] = [
     SuperResolution(per_triangle=4, neighbours=3, distance_power=2),
-    Area(count=300, neighbours=3, distance_power=2),
+    Area(count=300, every_triangle=True, neighbours=3, distance_power=2),
     Sparse(neighbours=3, distance_power=2),
 ]
 
@@ -54,7 +54,7 @@ def test_the_seed_decides(option: Initialisation, tiny_head: HeadModel) -> None:
 
 def test_counts(tiny_head: HeadModel) -> None:
     assert [len(seeded(option, tiny_head).points) for option in OPTIONS] == [320, 300, 80]
-    few = seeded(Area(count=30, neighbours=3, distance_power=2), tiny_head)
+    few = seeded(Area(count=30, every_triangle=True, neighbours=3, distance_power=2), tiny_head)
     assert len(few.triangle.unique()) == len(few.points) == 30
 
 
@@ -64,8 +64,21 @@ def test_super_resolution_is_uniform_per_triangle_and_area_by_area() -> None:
     generator = torch.Generator().manual_seed(0)
     by_triangle = SuperResolution(per_triangle=50, neighbours=3, distance_power=2)(vertices, faces, generator)
     assert by_triangle.triangle.bincount().tolist() == [50, 50]
-    by_area = Area(count=18_022, neighbours=3, distance_power=2)(vertices, faces, generator)
+    by_area = Area(count=18_022, every_triangle=True, neighbours=3, distance_power=2)(vertices, faces, generator)
     assert by_area.triangle.bincount()[0].item() == pytest.approx(1 + 18_020 / 901, abs=25)
+
+
+def test_the_official_start_leaves_small_triangles_bare() -> None:
+    """Points per triangle are multinomial in the area: expected N * share, and none where the share is tiny."""
+    vertices = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [2, 0, 0], [0, 2, 0], [1e-4, 0, 0], [0, 1e-4, 0]])
+    faces = torch.tensor([[0, 5, 6], [0, 1, 2], [0, 3, 4]])
+    seeds = Area(count=10_000, every_triangle=False, neighbours=3, distance_power=2)(
+        vertices, faces, torch.Generator().manual_seed(0)
+    )
+    counts = seeds.triangle.bincount(minlength=3).tolist()
+    assert counts[0] == 0
+    assert counts[1] == pytest.approx(2000, abs=4 * (10_000 * 0.2 * 0.8) ** 0.5)
+    assert sum(counts) == 10_000
 
 
 def test_sampling_is_uniform_in_the_triangle() -> None:
@@ -114,7 +127,7 @@ def test_impossible_settings_are_named() -> None:
     with pytest.raises(UserError, match=r"init\.per_triangle=0"):
         SuperResolution(per_triangle=0, neighbours=3, distance_power=2)
     with pytest.raises(UserError, match=r"init\.count=0"):
-        Area(count=0, neighbours=3, distance_power=2)
+        Area(count=0, every_triangle=False, neighbours=3, distance_power=2)
     with pytest.raises(UserError, match=r"init\.neighbours=0"):
         Sparse(neighbours=0, distance_power=2)
     with pytest.raises(UserError, match=r"init\.distance_power=3"):
