@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import Any
 
@@ -45,6 +46,18 @@ def test_gaussians_on_their_triangles_follow_the_head(avatar: RiggedGaussians) -
     found = scores("driving", avatar)
     assert found["landmark_error"] < 0.03
     assert 0.8 < found["lip_separation"] < 1.05  # along the closed mouth both lips share a pixel
+
+
+def test_a_head_with_flames_names_is_judged_by_the_joints_of_jaw_and_neck(avatar: RiggedGaussians) -> None:
+    flame = copy.deepcopy(avatar)
+    flame.head.expression_names = tuple(f"flame_{i:03d}" for i in range(flame.head.num_expression))
+    judgement = metric("driving")(flame, CpuRenderer(), "a head")
+    assert set(judgement.details["landmark_error"]) == {"mouth_open", "turned"}
+    assert judgement.scores["landmark_error"] < 0.03
+    assert 0.8 < judgement.scores["lip_separation"] < 1.05
+    assert scores("bleeding", flame)["mouth_opening"] > 0.5
+    flame.head.landmark_polylines = tuple(line for line in flame.head.landmark_polylines if "eye" not in line[0])
+    assert set(metric("driving")(flame, CpuRenderer(), "a head").scores) == {"lip_separation"}
 
 
 def test_an_avatar_that_does_not_move_is_wrong_by_what_the_head_moves(avatar: RiggedGaussians) -> None:
