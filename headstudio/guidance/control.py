@@ -78,19 +78,42 @@ class LandmarkControl:
         self.supersample = supersample
 
     def draw(self, posed: PosedHead, head: HeadModel, cameras: Cameras) -> Float[Tensor, "B 3 h w"]:
-        """The control pictures in [0, 1] of a posed head (one pose, or one per camera), without gradient."""
-        device = posed.vertices.device
-        with torch.no_grad():
-            cpu = resized(cameras.to("cpu"), self.size)
-            vertices = posed.vertices.detach().cpu()
-            points = posed_landmarks(head, posed).points.detach().cpu()
-            pixels, depth = project(points, cpu)
-            surface = rasterise_mesh(vertices, head.faces.cpu(), cpu).depth
-            visible = self.visible(pixels, depth, surface, head.landmark_polylines)
+        """The control pictures in [0, 1] of a posed head (one pose, or one per camera), without gradient.
+
+        On an accelerator they are drawn there (`control_torch`), so that the host need not wait for the head.
+        """
+        points = posed_landmarks(head, posed).points.detach()
+        on_cpu = points.device.type == "cpu"
+        return (self._draw_on_cpu if on_cpu else self._draw_there)(points, posed.vertices.detach(), head, cameras)
+
+    @torch.no_grad()
+    def _draw_on_cpu(
+        self, points: Float[Tensor, "P L 3"], vertices: Float[Tensor, "P V 3"], head: HeadModel, cameras: Cameras
+    ) -> Float[Tensor, "B 3 h w"]:
+        views = resized(cameras, self.size)
+        pixels, depth = project(points, views)
+        surface = rasterise_mesh(vertices, head.faces, views).depth
+        visible = self.visible(pixels, depth, surface, head.landmark_polylines)
         pictures = [
-            self._draw_one(pixels[b].numpy(), visible[b].numpy(), head.landmark_polylines, cpu) for b in range(len(cpu))
+            self._draw_one(pixels[b].numpy(), visible[b].numpy(), head.landmark_polylines, views)
+            for b in range(len(views))
         ]
-        return torch.from_numpy(np.stack(pictures)).to(device)
+        return torch.from_numpy(np.stack(pictures))
+
+    @torch.no_grad()
+    def _draw_there(
+        self, points: Float[Tensor, "P L 3"], vertices: Float[Tensor, "P V 3"], head: HeadModel, cameras: Cameras
+    ) -> Float[Tensor, "B 3 h w"]:
+        from headstudio.guidance.control_torch import draw_lines, visible_points
+
+        views, lines = resized(cameras, self.size), head.landmark_polylines
+        pixels, depth = project(points, views)
+        visible = visible_points(
+            *(vertices, head.faces, views, pixels, depth, lines),
+            tolerance=self.tolerance,
+            pupil_tolerance=self.pupil_tolerance,
+        )
+        return draw_lines(pixels, visible, lines, COLORS, views, thickness_px=self.thickness_px, pupil_px=self.pupil_px)
 
     def visible(
         self,
