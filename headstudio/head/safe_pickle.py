@@ -3,15 +3,18 @@
 A pickle is a program. This one may only build containers, numpy arrays and scalars, scipy's sparse matrices and
 chumpy's arrays (which real FLAME files hold, and which no current Python can import). Every class and function that a
 file names is replaced by one of this module's; a file that names another is refused. Nothing of numpy, scipy or chumpy
-runs at the file's command, and no array is larger than the bytes that the file holds for it.
+runs at the file's command, and no array is larger than the bytes that the file holds for it. Tensors become arrays;
+their numbers are read by torch's own restricted loader (`weights_only`).
 """
 
 from __future__ import annotations
 
 import io
+import math
 import pickle
 import pickletools
 import re
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -139,6 +142,27 @@ def _scalar(dtype: Any, raw: Any = b"") -> _Array:
     return array
 
 
+def _storage(raw: Any) -> Any:
+    """torch's `_load_from_bytes`: a tensor's numbers, as a flat array."""
+    import torch
+
+    stored = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # files hold the typed storages that torch wants to get rid of
+        return torch.empty(0, dtype=stored.dtype).set_(stored.untyped()).numpy()
+
+
+def _tensor(storage: Any, offset: int, shape: Any, strides: Any, *ignored: Any) -> _Array:
+    """torch's `_rebuild_tensor_v2`: a window of a storage, copied into an array."""
+    last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+    if min((offset, *strides)) < 0 or last >= len(storage) or math.prod(shape) > len(storage):
+        raise _Refused("holds a tensor that is larger than its numbers")
+    window = np.lib.stride_tricks.as_strided(storage[offset:], shape, [storage.itemsize * s for s in strides])
+    array = _Array()
+    array.state = (1, shape, _DType(storage.dtype.str), False, window.tobytes())
+    return array
+
+
 def _new_object(kind: Any, *arguments: Any) -> Any:
     """`copyreg._reconstructor` and `__newobj__`, for this module's classes only."""
     if not isinstance(kind, _Sealed):
@@ -166,6 +190,8 @@ _BY_NAME: dict[tuple[str, str], Callable[..., Any]] = {
     ("_codecs", "encode"): _encode,
     ("__builtin__", "bytes"): _bytes,
     ("collections", "OrderedDict"): OrderedDict,
+    ("torch.storage", "_load_from_bytes"): _storage,
+    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
     **{(f"numpy.{core}.multiarray", "_reconstruct"): _reconstruct for core in ("core", "_core")},
     **{(f"numpy.{core}.multiarray", "scalar"): _scalar for core in ("core", "_core")},
     **{(f"numpy.{core}.numeric", "_frombuffer"): _from_buffer for core in ("core", "_core")},

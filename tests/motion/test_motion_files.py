@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy.linalg import expm, logm
 
 from headstudio.errors import UserError
@@ -210,6 +211,31 @@ def test_the_stand_in_is_read_like_the_real_one(tmp_path: Path) -> None:
         assert set(show_clip()) == set(pickle.load(file))
 
 
+def test_a_clip_of_tensors(tmp_path: Path) -> None:
+    """TalkSHOW's own reader expects them (CPU_Unpickler in mesh_dataset.py): whole, cut out and turned over."""
+    wide = torch.from_numpy(np.concatenate([LEFT, JAW, RIGHT], axis=1))
+    turned_over = torch.from_numpy(np.ascontiguousarray(EXPRESSION.T)).T
+    clip = show_clip(jaw_pose=wide[:, 3:6], expression=turned_over, betas=torch.zeros(1, 300, dtype=torch.float64))
+    recording = one(write_pickle(tmp_path / "clip.pkl", clip))
+    assert np.array_equal(recording.tracks["jaw"], JAW)
+    assert np.array_equal(recording.tracks["expression"], EXPRESSION)
+
+
+class Swollen:
+    """A tensor whose file says that one number is a billion."""
+
+    def __reduce__(self) -> Any:
+        stored = torch.zeros(1).__reduce_ex__(2)[1][0]
+        return torch._utils._rebuild_tensor_v2, (stored, 0, (10**9, 3), (0, 0), False, {})
+
+
+class Torched:
+    """Harm within the bytes that only torch reads."""
+
+    def __reduce__(self) -> Any:
+        return torch.storage._load_from_bytes, (pickle.dumps(Harm(), 2),)
+
+
 class Harm:
     def __reduce__(self) -> Any:
         return os.system, ("touch harmed",)
@@ -220,7 +246,9 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path, monkeypatch: pytest.Monke
     write_pickle(tmp_path / "evil.pkl", show_clip(jaw_pose=Harm()))
     np.save(tmp_path / "evil.npy", np.array([Harm()], dtype=object), allow_pickle=True)
     np.savez(tmp_path / "evil.npz", fps=30, jaw=np.array([Harm()], dtype=object))
-    for name in ("evil.pkl", "evil.npy", "evil.npz"):
+    write_pickle(tmp_path / "evil2.pkl", show_clip(jaw_pose=Torched()))
+    write_pickle(tmp_path / "evil3.pkl", show_clip(jaw_pose=Swollen()))
+    for name in ("evil.pkl", "evil.npy", "evil.npz", "evil2.pkl", "evil3.pkl"):
         with pytest.raises(UserError, match=name):
             read_file(tmp_path / name, fps=None)
     assert not (tmp_path / "harmed").exists()
