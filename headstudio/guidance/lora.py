@@ -97,3 +97,5 @@ class LoraUnet:
     def _enable(self, enabled: bool) -> None:
         for layer in self._layers:
             layer.enable_adapters(enabled)
+        for value in self.adapters.values():
+            value.requires_grad_(True)  # peft freezes what it switches off, but the backward pass comes after `active`
