@@ -56,7 +56,9 @@ class MotionSettings:
             raise UserError(f"motion.flame_count={self.flame_count} must be a whole number of at least 0.")
         if not 0.0 <= self.flame_sigma <= 3.0:
             raise UserError(f"motion.flame_sigma={self.flame_sigma} must lie between 0 and 3.")
-        for field in fields(self)[:-2]:
+        for field in fields(self):
+            if field.name.startswith("flame_"):
+                continue
             value = getattr(self, field.name)
             highest = 60.0 if field.name.endswith("_deg") else 1.0
             if not 0.0 <= value <= highest:

@@ -109,8 +109,9 @@ class RecordedMotion:
     def _tell(self) -> None:
         for sentence in dict.fromkeys(told for r in self.recordings for told in losses(self.head, r)):
             log.warning(sentence)
-        frames, seconds = sum(map(len, self.recordings)), sum(len(r) / r.fps for r in self.recordings)
-        log.info("Motion: %d recordings, %d frames, %.1f seconds", len(self.recordings), frames, seconds)
+        count, frames = len(self.recordings), sum(map(len, self.recordings))
+        seconds = sum(len(r) / r.fps for r in self.recordings)
+        log.info("Motion: %d frames (%.1f s) of %d recording%s", frames, seconds, count, "" if count == 1 else "s")
 
 
 def _listed(paths: str | Sequence[str | Path]) -> Sequence[str | Path]:
