@@ -191,7 +191,7 @@ def build(config: DictConfig) -> Parts:
     densify = make(config.densify)
     densify.check(avatar)
     log.info("Loading the prior")
-    prior = make(config.prior).to(device)
+    prior = make(config.prior)(device, make(config.memory))
     return Parts(
         camera=camera,
         motion=motion,

@@ -23,8 +23,9 @@ from headstudio.errors import UserError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-UNHASHED = ("hydra", "logger", "renderer")
-"""What does not make another run: all renderers draw the same picture, so a run may go on on another device.
+UNHASHED = ("hydra", "logger", "memory", "renderer")
+"""What does not make another run: all renderers draw the same picture, and less memory does not change what is
+computed, so a run may go on on another device.
 Everything else is part of a run's signature, the seed too."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import itertools
 import logging
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
+from torch.utils.checkpoint import checkpoint
 
 from headstudio.errors import UserError
+from headstudio.guidance import precision
+from headstudio.guidance.fit import require_fit, settings_of, size_of
+from headstudio.guidance.memory import Memory, Saving, explained_oom, unlimited
+from headstudio.guidance.precision import network_dtype
+from headstudio.guidance.sources import fetch, look
 from headstudio.guidance.vocabulary import VOCABULARY_FILE, load_vocabulary
 
 log = logging.getLogger(__name__)
-
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 class Prior:
@@ -31,6 +35,7 @@ class Prior:
         alphas_cumprod: (T,) float32, the scheduler's alpha bar.
         vocabulary: the words that the prior knows, or None where it takes any.
         vocabulary_file: where they are listed, for messages.
+        memory: what is done for less memory; changes no result beyond rounding.
     """
 
     def __init__(
@@ -44,10 +49,15 @@ class Prior:
         controlnet: Any | None,
         vocabulary: frozenset[str] | None = None,
         vocabulary_file: str = VOCABULARY_FILE,
+        memory: Memory | None = None,
     ) -> None:
-        kind = scheduler.config.prediction_type
+        kind = getattr(scheduler.config, "prediction_type", "epsilon")
         if kind not in ("epsilon", "v_prediction"):
             raise UserError(f"prior: scheduler prediction_type={kind!r} is not supported; use epsilon or v_prediction.")
+        if not hasattr(scheduler, "alphas_cumprod"):
+            raise UserError(
+                f"prior: the scheduler {type(scheduler).__name__} has no alphas_cumprod; use a DDPM-like one."
+            )
         self.unet, self.vae, self.text_encoder, self.controlnet = unet, vae, text_encoder, controlnet
         self.tokenizer, self.scheduler = tokenizer, scheduler
         self.vocabulary, self.vocabulary_file = vocabulary, vocabulary_file
@@ -56,6 +66,8 @@ class Prior:
         self.picture_size = int(unet.config.sample_size) * 2 ** (len(vae.config.block_out_channels) - 1)
         for model in self._models():
             model.requires_grad_(False).eval()
+        self.memory = memory or unlimited()
+        self.memory.apply(unet, vae, controlnet)
 
     def _models(self) -> list[nn.Module]:
         return [m for m in (self.unet, self.vae, self.text_encoder, self.controlnet) if m is not None]
@@ -71,9 +83,10 @@ class Prior:
         return len(self.alphas_cumprod)
 
     def to(self, device: torch.device | str) -> Prior:
-        """Move every component; returns self."""
+        """Move every component (the text encoder only if it may); returns self."""
         for model in self._models():
-            model.to(device)
+            if model is not self.text_encoder or not self.memory.text_encoder_on_cpu:
+                model.to(device)
         self.alphas_cumprod = self.alphas_cumprod.to(device)
         return self
 
@@ -90,8 +103,9 @@ class Prior:
                 log.warning("The prompt is longer than the prior's %d tokens; this part is cut: %r", length, rest)
         tokens = self.tokenizer(prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
         masked = getattr(self.text_encoder.config, "use_attention_mask", False)
-        mask = tokens.attention_mask.to(self.device) if masked else None
-        return self.text_encoder(tokens.input_ids.to(self.device), attention_mask=mask)[0]
+        there = self.text_encoder.device
+        mask = tokens.attention_mask.to(there) if masked else None
+        return self.text_encoder(tokens.input_ids.to(there), attention_mask=mask)[0].to(self.device)
 
     def free_text_encoder(self) -> None:
         """Drop the text encoder and the tokenizer; embeddings already made stay valid."""
@@ -105,9 +119,23 @@ class Prior:
         With a generator the VAE's posterior is sampled, as the official code does (controlnet_guidance.py,
         `encode_images`); without one its mode is taken. For a `LinearCodec` the two are the same.
         """
-        posterior = self.vae.encode(self._resized(rgb).to(self.vae.dtype) * 2 - 1).latent_dist
-        latents = posterior.mode() if generator is None else posterior.sample(generator)
-        return (latents * self.vae.config.scaling_factor).to(rgb.dtype)
+        with explained_oom("encoding the pictures", self.device):
+            posterior = self._posterior(self._resized(rgb).to(self.vae.dtype) * 2 - 1)
+            latents = posterior.mode() if generator is None else posterior.sample(generator)
+            return (latents * self.vae.config.scaling_factor).to(rgb.dtype)
+
+    def _posterior(self, pictures: Float[Tensor, "B 3 S S"]) -> Any:
+        """The VAE's distribution; encoded in groups that are recomputed in the backward pass, if memory says so."""
+        group = self.memory.vae_pictures
+        if group is None or not hasattr(self.vae, "quant_conv"):
+            return self.vae.encode(pictures).latent_dist
+        from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+
+        def moments(part: Tensor) -> Tensor:
+            return self.vae.encode(part).latent_dist.parameters
+
+        groups = [checkpoint(moments, part, use_reentrant=False) for part in pictures.split(group)]
+        return DiagonalGaussianDistribution(torch.cat(groups))
 
     @torch.no_grad()
     def decode_latents(self, latents: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 3 H W"]:
@@ -141,7 +169,19 @@ class Prior:
                 UNet alone (plain SDS).
             conditioning_scale: factor on what the ControlNet adds.
         """
-        return self.predict_noise_with_grad(noisy, timesteps, embeddings, control, conditioning_scale)
+        group = self.memory.unet_rows or len(noisy)
+        if len(noisy) <= group:
+            return self._explained(noisy, timesteps, embeddings, control, conditioning_scale)
+        groups = zip(
+            *(rows.split(group) for rows in (noisy, timesteps, embeddings)),
+            itertools.repeat(None) if control is None else control.split(group),
+            strict=False,
+        )
+        return torch.cat([self._explained(*rows, conditioning_scale) for rows in groups])
+
+    def _explained(self, *arguments: Any) -> Float[Tensor, "K C h w"]:
+        with explained_oom("running the UNet", self.device):
+            return self.predict_noise_with_grad(*arguments)
 
     def predict_noise_with_grad(
         self,
@@ -186,55 +226,60 @@ class Prior:
         return interpolate(pictures, size=size, mode="bilinear", align_corners=False)
 
 
-def has_native_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 numbers by instructions of its own (AVX-512 BF16 or AMX)."""
-    told: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(told.get("avx512_bf16") or told.get("amx_bf16"))
-
-
 def load_prior(
+    device: torch.device | str = "cpu",
+    memory: Saving | None = None,
     *,
     path: str,
+    vae_path: str | None,
     controlnet_path: str | None,
     controlnet_subfolder: str | None,
     dtype: str,
     vae_dtype: str,
 ) -> Prior:
-    """A prior from a folder in diffusers' format (or a hub id), on the CPU; move it with `Prior.to`.
+    """A prior on a device; the one loader for every model. What is not on this disk is downloaded first, and said so.
+
+    A path is a folder in diffusers' format, one `.safetensors` file in the original format (`path` only), or the id
+    `owner/name` of a repository on the Hugging Face hub. Pickled weights are never read.
 
     Args:
-        path: folder with `unet`, `vae` (`AutoencoderKL` or our `LinearCodec`), `text_encoder`, `tokenizer`,
-            `scheduler`; may hold `vocabulary.txt`, the words it knows.
-        controlnet_path: folder or hub id of the ControlNet; None takes `<path>/controlnet` where that exists.
+        device: where it will work; `auto` formats and the check of the memory depend on it.
+        memory: how to take less memory; None takes all that it wants.
+        path: holds `unet`, `vae` (`AutoencoderKL` or our `LinearCodec`), `text_encoder`, `tokenizer`, `scheduler`; may
+            hold `vocabulary.txt`, the words it knows.
+        vae_path: another VAE than the model's own, or None.
+        controlnet_path: the ControlNet; None takes `<path>/controlnet` where that exists.
         controlnet_subfolder: folder inside `controlnet_path`, or None.
-        dtype: float32, float16 or bfloat16, of the UNet, the ControlNet and the text encoder; or auto, bfloat16 where
-            this processor computes with it and float32 elsewhere. With the instructions for it bfloat16 is about 1.6
-            times as fast as float32 and within about 1 % of its predictions; without them it is slower.
-        vae_dtype: the same for the VAE, through which gradients flow.
+        dtype: float32, float16 or bfloat16, of the UNet, the ControlNet and the text encoder; or auto, see
+            `precision.network_dtype`.
+        vae_dtype: the same for the VAE, through which gradients flow, see `precision.vae_dtype`.
 
     Raises:
-        UserError: a path that does not exist or lacks a component, or an unknown dtype.
+        UserError: a component that is missing, damaged or belongs to another model, an unknown dtype, a GPU too small.
     """
-    if dtype == "auto":
-        dtype = "bfloat16" if has_native_bfloat16() else "float32"
-    for key, value in (("dtype", dtype), ("vae_dtype", vae_dtype)):
-        if value not in DTYPES:
-            known = ("auto", *DTYPES) if key == "dtype" else DTYPES
-            raise UserError(f"prior.{key}={value!r} is unknown; use one of {', '.join(known)}.")
-    local = Path(path).is_dir()
-    if not local and (Path(path).is_absolute() or path.count("/") != 1):
-        raise UserError(f"prior.path={path!r} is no folder; name a folder in diffusers' format or a hub id owner/name.")
-    if local and controlnet_path is None and (Path(path) / "controlnet").is_dir():
-        controlnet_path, controlnet_subfolder = path, "controlnet"
+    device = torch.device(device)
+    formats = network_dtype(dtype, device), precision.vae_dtype(vae_dtype, device)
+    sources = fetch(
+        path=path, vae_path=vae_path, controlnet_path=controlnet_path, controlnet_subfolder=controlnet_subfolder
+    )
+    settings = settings_of(sources)
+    require_fit(settings, {source.component: source.named for source in sources})
+    chosen = memory.settled(size_of(sources, settings, *formats), device) if memory else unlimited()
     from headstudio.guidance.components import load_components
 
     try:
-        components = load_components(path, controlnet_path, controlnet_subfolder, DTYPES[dtype], DTYPES[vae_dtype])
-    except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
+        components = load_components(sources, *formats)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"prior.path={path!r} can't be loaded as a diffusers folder: {reason}") from error
-    return Prior(
-        **components,
-        vocabulary=load_vocabulary(path) if local else None,
-        vocabulary_file=str(Path(path) / VOCABULARY_FILE),
-    )
+    local = Path(path).is_dir()
+    with explained_oom("moving the prior to it", device):
+        return Prior(
+            **components,
+            vocabulary=load_vocabulary(path) if local else None,
+            vocabulary_file=str(Path(path) / VOCABULARY_FILE),
+            memory=chosen,
+        ).to(device)
+
+
+load_prior.look = look  # type: ignore[attr-defined]

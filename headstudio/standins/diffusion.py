@@ -66,12 +66,14 @@ def write_prior(
         single_file: the base model is one `.safetensors` file in the original names instead of a folder.
 
     Raises:
-        UserError: an unknown kind or a divisor that the layers do not allow.
+        UserError: an unknown kind, a divisor that the layers do not allow, a sample_size for a single file.
     """
     if kind not in KINDS:
         raise UserError(f"kind={kind!r} is unknown; use one of {', '.join(KINDS)}.")
     if divisor not in (1, 5, 10):
         raise UserError(f"divisor={divisor} does not fit the layers; use 1, 5 or 10.")
+    if single_file and sample_size is not None:
+        raise UserError("A single file does not say how large its latents are, so sample_size can't be chosen for it.")
     import torch
 
     family, root = KINDS[kind], Path(folder)
@@ -106,11 +108,11 @@ def shrunk(family: Family, divisor: int, sample_size: int | None) -> dict[str, d
     if divisor == 1:
         return settings
     width = 64 * max(1, round(family.text_width / divisor / 64))
-    heads = family.unet["attention_head_dim"]
     for net in (unet, controlnet):
         net["block_out_channels"] = [channels // divisor for channels in net["block_out_channels"]]
         net["cross_attention_dim"] = width
-        net["attention_head_dim"] = [h // 5 for h in heads] if isinstance(heads, list) else heads
+        if isinstance(net["attention_head_dim"], list):  # heads of 64 channels, as many as fit
+            net["attention_head_dim"] = [max(1, channels // 64) for channels in net["block_out_channels"]]
     vae["block_out_channels"] = [channels // min(divisor, 4) for channels in vae["block_out_channels"]]
     text.update(hidden_size=width, intermediate_size=4 * width, num_attention_heads=width // 64, num_hidden_layers=2)
     return settings

@@ -226,8 +226,14 @@ def main(arguments: list[str]) -> None:
     if settings.count < 1 or settings.batch_size < 1 or settings.steps < 1:
         raise UserError("count, batch_size and steps must be at least 1.")
     folder = Path(arguments[0])
-    dtypes = {"dtype": "float32", "vae_dtype": "float32"}
-    prior = load_prior(path=str(folder), controlnet_path=None, controlnet_subfolder=None, **dtypes)
+    prior = load_prior(
+        path=str(folder),
+        vae_path=None,
+        controlnet_path=None,
+        controlnet_subfolder=None,
+        dtype="float32",
+        vae_dtype="float32",
+    )
     out = out or folder
     out.mkdir(parents=True, exist_ok=True)
     result = judge_prior(prior, settings, WorldSampler(load_settings("world", [])), out / "judge.png")

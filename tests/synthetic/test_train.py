@@ -62,9 +62,8 @@ def test_training_resumes_exactly_and_exports_a_prior(world: Path, tmp_path: Pat
 
     export = whole / "export"
     assert json.loads((export / "training.json").read_text())["steps"] == 2
-    prior = load_prior(
-        path=str(export), controlnet_path=None, controlnet_subfolder=None, dtype="float32", vae_dtype="float32"
-    )
+    nothing_else = {"vae_path": None, "controlnet_path": None, "controlnet_subfolder": None}
+    prior = load_prior(path=str(export), **nothing_else, dtype="float32", vae_dtype="float32")
     assert prior.picture_size == 128
     assert prior.controlnet is not None
     assert {"green", "hulk", "mohawk"} <= (prior.vocabulary or set())
