@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import torch
 
-from headstudio.cli import groups
 from headstudio.errors import UserError
 from headstudio.report import sheet
 
@@ -59,12 +58,6 @@ def test_a_sweep_ends_with_a_table_and_is_not_run_twice(tmp_path: Path) -> None:
     assert (tmp_path / "sheet.png").stat().st_size > 0
     with pytest.raises(UserError, match="is not a sweep"):
         sheet.write_sheet(tmp_path, tmp_path / "none.png", size=32)
-
-
-@pytest.mark.parametrize("experiment", sorted(groups().get("experiment", {})))
-def test_every_experiment_runs(tmp_path: Path, experiment: str) -> None:
-    out = finished(f"experiment={experiment}", *TINY, cwd=tmp_path)
-    assert "Done" in out
 
 
 def interrupted(number: signal.Signals, *arguments: str, cwd: Path) -> tuple[int, str]:

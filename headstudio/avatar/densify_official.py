@@ -41,7 +41,7 @@ class OfficialDensifier:
         prune_min_opacity: Gaussians below it are pruned when `prune` fires, and those above `max_scale`.
         max_gaussians: the budget, which the official code has not: the strongest grow first while it lasts.
 
-    Source: Head3DGSLKs.py:265-294; gaussian_flame_model.py:531-623.
+    Source: Head3DGSLKs.py:265-294; gaussian_flame_model.py:538-623.
     """
 
     def __init__(
