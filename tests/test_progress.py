@@ -31,3 +31,12 @@ def test_the_first_step_of_a_process_tells_no_pace(
     assert lines[0].startswith("step 11/20  ? left  guidance 1")
     assert lines[1].startswith("step 12/20  00:16 left")
     assert lines[2].startswith("step 13/20  00:14 left")
+
+
+def test_losses_that_nobody_has_read_stay_those_of_before(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "headstudio")
+    with Progress(0, 3, every_seconds=0.0) as bar:
+        for step, losses in enumerate(({"guidance": 1.0}, {}, {"guidance": 2.0})):
+            bar.show(step, losses)
+    endings = [record.getMessage().split("left  ")[1] for record in caplog.records]
+    assert endings == ["guidance 1", "guidance 1", "guidance 2"]

@@ -101,8 +101,8 @@ def draw_lines(
 ) -> Float[Tensor, "B 3 h w"]:
     """Lines and pupils on black, later ones over earlier ones, RGB in [0, 1].
 
-    A pixel's share of a line is the product of two overlaps, across it and along it, exact where the line follows the
-    rows or columns; the shares of a line's segments add up to 1 at most, so that they join without a seam.
+    A pixel's share of a line is the product of two overlaps, across it and along it; the shares of a line's segments
+    add up to 1 at most, so that they join without a seam.
     """
     plan = _plan(polylines, pixels.device)
     count, device, dtype = len(pixels), pixels.device, pixels.dtype
@@ -127,13 +127,18 @@ def draw_lines(
 def _stroke(
     x: Tensor, y: Tensor, here: tuple[Tensor, ...], there: tuple[Tensor, ...], thickness: float
 ) -> Float[Tensor, "B S h w"]:
-    """The share of every pixel that a straight stroke with flat ends covers."""
+    """The share of every pixel that a straight stroke with flat ends covers.
+
+    A pixel counts as a row or column of it through its centre, whichever crosses the stroke more squarely: then the
+    shares of every row or column add up to the stroke's width there, at any angle.
+    """
     (ax, ay), (bx, by) = ((v[..., None, None] for v in point) for point in (here, there))
     length = torch.hypot(bx - ax, by - ay)
     ux, uy = (bx - ax) / length.clamp_min(1e-6), (by - ay) / length.clamp_min(1e-6)
     along = (x - ax) * ux + (y - ay) * uy
     across = (y - ay) * ux - (x - ax) * uy
-    return _overlap(across, -thickness / 2, thickness / 2) * _overlap(along, 0.0, length)
+    step = torch.maximum(ux.abs(), uy.abs()).clamp_min(0.7)
+    return _overlap(across, -thickness / 2, thickness / 2, step) * _overlap(along, 0.0, length, step)
 
 
 def _square(x: Tensor, y: Tensor, centre: tuple[Tensor, ...], side: float) -> Float[Tensor, "B S h w"]:
@@ -142,10 +147,11 @@ def _square(x: Tensor, y: Tensor, centre: tuple[Tensor, ...], side: float) -> Fl
     return _overlap(x - cx, -side / 2, side / 2) * _overlap(y - cy, -side / 2, side / 2)
 
 
-def _overlap(middle: Tensor, low: float, high: float | Tensor) -> Tensor:
-    """The length that a pixel, one wide around `middle`, has in common with the interval from `low` to `high`."""
-    upper = torch.minimum(middle + 0.5, high) if isinstance(high, Tensor) else (middle + 0.5).clamp_max(high)
-    return (upper - (middle - 0.5).clamp_min(low)).clamp_min(0.0)
+def _overlap(middle: Tensor, low: float, high: float | Tensor, width: float | Tensor = 1.0) -> Tensor:
+    """The share of a pixel, `width` wide around `middle`, that lies in the interval from `low` to `high`."""
+    lower, upper = middle - width / 2, middle + width / 2
+    upper = torch.minimum(upper, high) if isinstance(high, Tensor) else upper.clamp_max(high)
+    return (upper - lower.clamp_min(low)).clamp_min(0.0) / width
 
 
 @dataclass(frozen=True)
