@@ -74,6 +74,11 @@ RULES = (
     ),
     Rule(("scale.lambda_sparsity", "scale.tolerance_scale"), "a number of at least 0", _number(0)),
     Rule(("scale.length_unit",), "a number of world units above 0", _number(1e-9)),
+    Rule(
+        ("scale.initial_color",),
+        "three numbers between 0 and 1 (RGB), without these two",
+        lambda v: v is not None and _colour(v) and all(0 < channel < 1 for channel in v),
+    ),
     Rule(("scale.initial_opacity",), "a number between 0 and 1, without these two", _number(1e-6, 1 - 1e-6)),
     Rule(
         (

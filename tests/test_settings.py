@@ -59,6 +59,8 @@ def test_every_rule_is_about_keys_that_exist(rule: Any) -> None:
         ("scale.min_timestep", "-1"),
         ("scale.lambda_pos", "-0.1"),
         ("scale.initial_opacity", "1"),
+        ("scale.initial_color", "[0.5,0.5,1]"),
+        ("scale.initial_color", "null"),
         ("optim.rates.means", "-0.1"),
         ("optim.betas", "[0.9]"),
         ("logger.mode", "on"),
