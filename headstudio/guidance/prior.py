@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torch.utils.checkpoint import checkpoint
 
+from headstudio.device import to_device
 from headstudio.errors import UserError
 from headstudio.guidance import precision
 from headstudio.guidance.fit import require_fit, settings_of, size_of
@@ -121,7 +122,7 @@ class Prior:
         """
         with explained_oom("encoding the pictures", self.device):
             posterior = self._posterior(self._resized(rgb).to(self.vae.dtype) * 2 - 1)
-            latents = posterior.mode() if generator is None else posterior.sample(generator)
+            latents = posterior.mode() if generator is None else _sampled(posterior, generator)
             return (latents * self.vae.config.scaling_factor).to(rgb.dtype)
 
     def _posterior(self, pictures: Float[Tensor, "B 3 S S"]) -> Any:
@@ -224,6 +225,15 @@ class Prior:
         if pictures.shape[-2:] == size:
             return pictures
         return interpolate(pictures, size=size, mode="bilinear", align_corners=False)
+
+
+def _sampled(posterior: Any, generator: torch.Generator) -> Tensor:
+    """What `posterior.sample(generator)` returns; diffusers would stop the host until its noise has been copied."""
+    if not hasattr(posterior, "std"):
+        return posterior.sample(generator)
+    mean = posterior.mean
+    noise = torch.randn(mean.shape, generator=generator, dtype=posterior.parameters.dtype)
+    return mean + posterior.std * to_device(noise, mean.device)
 
 
 def load_prior(
