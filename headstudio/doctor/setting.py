@@ -53,7 +53,8 @@ def examine(overrides: Sequence[str], *, gpu: bool) -> Setting:
 
     config = _compose(overrides)
     settings.check(config)
-    return Setting(tuple(overrides), tuple(dict.fromkeys((*_size(config, gpu), *needs(config)))))
+    findings = (*_size(config, gpu), *(_gpu_memory(config) if gpu else ()), *needs(config))
+    return Setting(tuple(overrides), tuple(dict.fromkeys(findings)))
 
 
 def needs(config: DictConfig) -> Iterator[Finding]:
@@ -107,6 +108,33 @@ def _size(config: DictConfig, gpu: bool) -> Iterator[Finding]:
             detail=f"{s.steps} steps of {s.batch_size} pictures of {s.width}x{s.height} are not for a processor",
             remedy="an NVIDIA GPU; scale=smoke rehearses the same setting on a processor in a minute or two",
         )
+
+
+def _gpu_memory(config: DictConfig) -> Iterator[Finding]:
+    """Whether the guidance fits the GPU, once the prior's files are here to be measured."""
+    import torch
+    from hydra.utils import instantiate
+
+    from headstudio.guidance import fit, memory, precision, sources
+
+    device = torch.device("cuda")
+    arguments = _arguments(config.prior)
+    formats = (
+        precision.network_dtype(arguments.pop("dtype"), device),
+        precision.vae_dtype(arguments.pop("vae_dtype"), device),
+    )
+    found = sources.locate(**arguments)
+    if not all(source.ready for source in found):
+        return
+    size = fit.size_of(found, fit.settings_of(found), *formats)
+    what, total = "GPU memory", memory.total_gb(device)
+    try:
+        chosen = instantiate(config.memory).settled(size, device)
+    except UserError as error:
+        yield Finding(what=what, state=State.LACKING, detail=str(error).rstrip("."))
+        return
+    detail = f"about {chosen.needed_gb(size):.0f} of {total:.0f} GB (an estimate)"
+    yield Finding(what=what, state=State.READY, detail=detail)
 
 
 def _node(node: Any) -> Iterator[Finding]:
