@@ -155,9 +155,13 @@ def _node(node: Any) -> Iterator[Finding]:
 
 
 def _target(node: DictConfig) -> Any:
-    from hydra.utils import get_object
+    """What a part is made by; None where it cannot be found, which the run tells in its own words."""
+    import pydoc
 
-    return get_object(node["_target_"]) if "_target_" in node else None
+    try:
+        return pydoc.locate(str(node["_target_"])) if "_target_" in node else None
+    except pydoc.ErrorDuringImport:
+        return None
 
 
 def _arguments(node: DictConfig) -> dict[str, Any]:
