@@ -90,6 +90,40 @@ class Gaussians(_Tensors):
     opacities: Float[Tensor, " N"]
     colors: Float[Tensor, "N 3"]
 
+    @property
+    def points(self) -> Float[Tensor, "P N 3"]:
+        """Where the matter is that `painted` gives a colour each."""
+        return self.means
+
+    def painted(self, colors: Float[Tensor, "N 3"]) -> Gaussians:
+        """The same in other colours; any quantity in [0, 1] that a pixel should average can be one."""
+        return replace(self, colors=colors)
+
+
+@dataclass(frozen=True)
+class PosedMesh(_Tensors):
+    """An opaque mesh at P poses with T texels, ready to rasterise. Texels do not depend on the pose.
+
+    A triangle's texels lie on a lattice that cuts each of its edges in `subdivisions` parts (`avatar.texture`), and
+    `texel_ids` says which they are; between them the colour is linear.
+    """
+
+    vertices: Float[Tensor, "P V 3"]  # world units
+    faces: Int[Tensor, "F 3"]
+    neighbours: Int[Tensor, "F 3"]  # the face across the edge opposite to each corner; -1: none, or more than one
+    texels: Float[Tensor, "T 3"]  # RGB in [0, 1]
+    texel_ids: Int[Tensor, "F L"]  # L = (subdivisions + 1) (subdivisions + 2) / 2
+    subdivisions: int
+
+    @property
+    def points(self) -> Float[Tensor, "P V 3"]:
+        """As `Gaussians.points`."""
+        return self.vertices
+
+    def painted(self, colors: Float[Tensor, "V 3"]) -> PosedMesh:
+        """The same with one colour per vertex, linear between them."""
+        return replace(self, texels=colors, texel_ids=self.faces, subdivisions=1)
+
 
 @dataclass(frozen=True)
 class Render(_Tensors):

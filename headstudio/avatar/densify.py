@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from headstudio.avatar.gaussians import GaussianAvatar
 from headstudio.avatar.population import grow, prune
-from headstudio.avatar.rigged import RiggedGaussians
 from headstudio.errors import UserError
 from headstudio.types import Render
 
@@ -50,6 +51,25 @@ class Every:
 
     def __call__(self, step: int) -> bool:
         return self.first <= step <= self.last and (step - self.first) % self.interval == 0
+
+
+class Densification(Protocol):
+    """What an option of the group `densify` is."""
+
+    def check(self, avatar: GaussianAvatar) -> None: ...
+
+    def step(
+        self,
+        avatar: GaussianAvatar,
+        optimizer: torch.optim.Optimizer,
+        render: Render,
+        step: int,
+        generator: torch.Generator,
+    ) -> Change | None: ...
+
+    def state_dict(self) -> dict[str, Tensor]: ...
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None: ...
 
 
 class Densifier:
@@ -101,9 +121,9 @@ class Densifier:
         self._gradient: Tensor | None = None
         self._seen: Tensor | None = None
 
-    def check(self, avatar: RiggedGaussians) -> None:
+    def check(self, avatar: GaussianAvatar) -> None:
         """Raises UserError when the budget cannot hold one Gaussian per triangle, or not even the first ones."""
-        triangles = len(avatar.head.faces)
+        triangles = avatar.fewest_gaussians
         if self.max_gaussians < triangles:
             raise UserError(
                 f"densify.max_gaussians={self.max_gaussians} is below the head's {triangles} triangles: "
@@ -118,7 +138,7 @@ class Densifier:
     @torch.no_grad()
     def step(
         self,
-        avatar: RiggedGaussians,
+        avatar: GaussianAvatar,
         optimizer: torch.optim.Optimizer,
         render: Render,
         step: int,
@@ -170,7 +190,7 @@ class Densifier:
         self._seen += seen
 
     def _grow_and_prune(
-        self, avatar: RiggedGaussians, optimizer: torch.optim.Optimizer, generator: torch.Generator
+        self, avatar: GaussianAvatar, optimizer: torch.optim.Optimizer, generator: torch.Generator
     ) -> Change:
         assert self._gradient is not None
         assert self._seen is not None
@@ -189,19 +209,19 @@ class Densifier:
         pruned += before - avatar.num_gaussians
         return Change(len(clone), len(split), pruned, avatar.num_gaussians)
 
-    def _prune_only(self, avatar: RiggedGaussians, optimizer: torch.optim.Optimizer) -> Change:
+    def _prune_only(self, avatar: GaussianAvatar, optimizer: torch.optim.Optimizer) -> Change:
         before = avatar.num_gaussians
         self._prune_transparent(avatar, optimizer, self.prune_min_opacity)
         self._prune_large(avatar, optimizer)
         return Change(0, 0, before - avatar.num_gaussians, avatar.num_gaussians)
 
     def _prune_transparent(
-        self, avatar: RiggedGaussians, optimizer: torch.optim.Optimizer, lowest: float
+        self, avatar: GaussianAvatar, optimizer: torch.optim.Optimizer, lowest: float
     ) -> Int[Tensor, " M"]:
         opacity = avatar.opacity_logits.sigmoid()
         return prune(avatar, optimizer, doomed=opacity < lowest, preference=opacity)
 
-    def _prune_large(self, avatar: RiggedGaussians, optimizer: torch.optim.Optimizer) -> Int[Tensor, " M"]:
+    def _prune_large(self, avatar: GaussianAvatar, optimizer: torch.optim.Optimizer) -> Int[Tensor, " M"]:
         size = avatar.rest_scales().amax(1)
         return prune(avatar, optimizer, doomed=size > self.max_scale, preference=-size)
 
@@ -209,12 +229,12 @@ class Densifier:
 class NoDensification:
     """The Gaussians of the initialisation stay as many as they are."""
 
-    def check(self, avatar: RiggedGaussians) -> None:
+    def check(self, avatar: GaussianAvatar) -> None:
         """Nothing to check."""
 
     def step(
         self,
-        avatar: RiggedGaussians,
+        avatar: GaussianAvatar,
         optimizer: torch.optim.Optimizer,
         render: Render,
         step: int,

@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from headstudio.avatar.densify import Change, Every
+from headstudio.avatar.gaussians import GaussianAvatar
 from headstudio.avatar.population import CHILDREN, SHRINK, grow, prune
-from headstudio.avatar.rigged import RiggedGaussians
 from headstudio.errors import UserError
 from headstudio.types import Render
 
@@ -64,7 +64,7 @@ class OfficialDensifier:
         self.prune_min_opacity, self.max_gaussians = prune_min_opacity, max_gaussians
         self._state: dict[str, Tensor] = {}  # "gradient", "seen" since the last change; "radius" ever; each (N,)
 
-    def check(self, avatar: RiggedGaussians) -> None:
+    def check(self, avatar: GaussianAvatar) -> None:
         """Raises UserError when the budget cannot hold the first Gaussians."""
         if self.max_gaussians < avatar.num_gaussians:
             raise UserError(
@@ -75,7 +75,7 @@ class OfficialDensifier:
     @torch.no_grad()
     def step(
         self,
-        avatar: RiggedGaussians,
+        avatar: GaussianAvatar,
         optimizer: torch.optim.Optimizer,
         render: Render,
         step: int,
@@ -121,7 +121,7 @@ class OfficialDensifier:
         self._state["radius"] = torch.maximum(self._state["radius"], render.radii.amax(0).to(gradient.dtype))
 
     def _grow(
-        self, avatar: RiggedGaussians, optimizer: torch.optim.Optimizer, step: int, generator: torch.Generator
+        self, avatar: GaussianAvatar, optimizer: torch.optim.Optimizer, step: int, generator: torch.Generator
     ) -> Change:
         score = self._state["gradient"] / self._state["seen"].clamp_min(1)
         chosen = torch.argsort(score, descending=True, stable=True)[: self.max_gaussians - avatar.num_gaussians]
@@ -142,11 +142,11 @@ class OfficialDensifier:
             pruned = self._remove(avatar, optimizer, doomed, step)
         return Change(len(clone), len(split), pruned, avatar.num_gaussians)
 
-    def _too_large(self, avatar: RiggedGaussians) -> Bool[Tensor, " N"]:
+    def _too_large(self, avatar: GaussianAvatar) -> Bool[Tensor, " N"]:
         return avatar.rest_scales().amax(1) > self.max_scale
 
     def _remove(
-        self, avatar: RiggedGaussians, optimizer: torch.optim.Optimizer, doomed: Bool[Tensor, " N"], step: int
+        self, avatar: GaussianAvatar, optimizer: torch.optim.Optimizer, doomed: Bool[Tensor, " N"], step: int
     ) -> int:
         if bool(doomed.all()):
             raise UserError(

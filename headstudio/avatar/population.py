@@ -9,14 +9,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from headstudio.avatar.frames import quaternion_to_matrix
-from headstudio.avatar.rigged import PER_GAUSSIAN, RiggedGaussians
+from headstudio.avatar.gaussians import PER_GAUSSIAN, GaussianAvatar
 
 CHILDREN = 2  # of a split Gaussian
 SHRINK = 0.8 * CHILDREN  # by which a child is smaller than its parent; both from 3DGS
 
 
 def prune(
-    avatar: RiggedGaussians,
+    avatar: GaussianAvatar,
     optimizer: torch.optim.Optimizer,
     *,
     doomed: Bool[Tensor, " N"],
@@ -24,35 +24,19 @@ def prune(
 ) -> Int[Tensor, " M"]:
     """Remove the doomed Gaussians and return the old indices of those that stay, in order.
 
-    Where all Gaussians of a triangle are doomed, the one with the largest `preference` (then the first) stays;
-    without a `preference` it goes too.
+    Where all Gaussians of a triangle (without a rig: all) are doomed, the one with the largest `preference` (then the
+    first) stays; without a `preference` it goes too.
     """
     if preference is not None:
-        doomed = _spare_one_per_triangle(avatar, doomed, preference)
+        doomed = avatar.spared(doomed, preference)
     kept = torch.nonzero(~doomed)[:, 0]
     if len(kept) < len(doomed):
         _replace(avatar, optimizer, kept, {})
     return kept
 
 
-def _spare_one_per_triangle(
-    avatar: RiggedGaussians, doomed: Bool[Tensor, " N"], preference: Float[Tensor, " N"]
-) -> Bool[Tensor, " N"]:
-    triangle = avatar.triangle
-    survivors = torch.zeros(len(avatar.head.faces), dtype=torch.bool, device=triangle.device)
-    survivors[triangle[~doomed]] = True
-    order = torch.argsort(preference, descending=True, stable=True)
-    order = order[torch.argsort(triangle[order], stable=True)]  # by triangle, the preferred one first
-    first = torch.ones_like(order, dtype=torch.bool)
-    first[1:] = triangle[order][1:] != triangle[order][:-1]
-    saved = order[first]
-    doomed = doomed.clone()
-    doomed[saved[~survivors[triangle[saved]]]] = False
-    return doomed
-
-
 def grow(
-    avatar: RiggedGaussians,
+    avatar: GaussianAvatar,
     optimizer: torch.optim.Optimizer,
     clone: Int[Tensor, " C"],
     split: Int[Tensor, " D"],
@@ -62,7 +46,7 @@ def grow(
 ) -> None:
     """Copy the Gaussians `clone`, and put two smaller ones, drawn from it, in the place of each in `split`.
 
-    Everything happens in the triangle's frame, which Eq. 5-7 map to the world by a similarity. `spread` is the
+    Everything happens in the frame of the parameters, which Eq. 5-7 map to the world by a similarity. `spread` is the
     standard deviation of the children's places in units of their parent's.
     The result: those that were not split, in order, then the copies, then the children.
     """
@@ -76,14 +60,14 @@ def grow(
     turned = (quaternion_to_matrix(avatar.quats[parents]) @ offset[..., None])[..., 0]
     born["means"][len(clone) :] += turned
     born["log_scales"][len(clone) :] -= torch.log(torch.tensor(SHRINK)).to(avatar.means)
-    stays = torch.ones_like(avatar.triangle, dtype=torch.bool)
+    stays = torch.ones(avatar.num_gaussians, dtype=torch.bool, device=avatar.means.device)
     stays[split] = False
-    born_triangle = avatar.triangle[source]
-    _replace(avatar, optimizer, torch.nonzero(stays)[:, 0], {**born, "triangle": born_triangle})
+    born |= {name: value[source] for name, value in avatar.carried.items()}
+    _replace(avatar, optimizer, torch.nonzero(stays)[:, 0], born)
 
 
 def _replace(
-    avatar: RiggedGaussians, optimizer: torch.optim.Optimizer, kept: Int[Tensor, " K"], born: Mapping[str, Tensor]
+    avatar: GaussianAvatar, optimizer: torch.optim.Optimizer, kept: Int[Tensor, " K"], born: Mapping[str, Tensor]
 ) -> None:
     """Keep the Gaussians `kept`, append `born`, and let the optimiser's per-Gaussian state follow."""
     old = {name: getattr(avatar, name) for name in PER_GAUSSIAN}
@@ -91,10 +75,7 @@ def _replace(
     def follow(value: Tensor, appended: Tensor | None) -> Tensor:
         return value.detach()[kept] if appended is None else torch.cat((value.detach()[kept], appended))
 
-    avatar.replace_gaussians(
-        {name: follow(value, born.get(name)) for name, value in old.items()},
-        follow(avatar.triangle, born.get("triangle")),
-    )
+    avatar.replace_gaussians({name: follow(value, born.get(name)) for name, value in {**old, **avatar.carried}.items()})
     groups = {group.get("name"): group for group in optimizer.param_groups}
     for name, parameter in old.items():
         if name not in groups or groups[name]["params"][0] is not parameter:

@@ -6,21 +6,20 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from headstudio.avatar.frames import Frames, matrix_to_quaternion, quaternion_multiply, triangle_frames
+from headstudio.avatar.gaussians import PER_GAUSSIAN as PER_GAUSSIAN
+from headstudio.avatar.gaussians import GaussianAvatar, start_values
 from headstudio.avatar.init import Initialisation, to_local
 from headstudio.errors import UserError
 from headstudio.head.model import HeadModel
 from headstudio.types import Gaussians, Pose, PosedHead
 
-WIDTHS = {"means": 3, "log_scales": 3, "quats": 4, "color_logits": 3, "opacity_logits": 0}
-PER_GAUSSIAN = tuple(WIDTHS)
 
-
-class RiggedGaussians(nn.Module):
+class RiggedGaussians(GaussianAvatar):
     """N Gaussians, each in the frame of one triangle of a head, and the head's learnable shape.
 
     The parameters are local: `means` (N, 3) and exp(`log_scales`) (N, 3) in units of the root of the triangle's
@@ -40,11 +39,9 @@ class RiggedGaussians(nn.Module):
         UserError: when a starting colour or opacity is not inside (0, 1).
     """
 
-    means: nn.Parameter
-    log_scales: nn.Parameter
-    quats: nn.Parameter
-    color_logits: nn.Parameter
-    opacity_logits: nn.Parameter
+    others = ("shape",)
+    carried_names = ("triangle",)
+
     shape: nn.Parameter
     triangle: Tensor
 
@@ -58,69 +55,47 @@ class RiggedGaussians(nn.Module):
         initial_opacity: float,
     ) -> None:
         super().__init__()
-        color = torch.tensor(list(initial_color), dtype=head.v_template.dtype)
-        opacity = torch.tensor(initial_opacity, dtype=head.v_template.dtype)
-        for key, value in (("initial_color", color), ("initial_opacity", opacity)):
-            if not bool(((value > 0) & (value < 1)).all()):
-                raise UserError(f"representation.{key}={value.tolist()} is not possible: it must lie between 0 and 1.")
-        if color.shape != (3,):
-            raise UserError(f"representation.initial_color={color.tolist()} is not possible: it has three values.")
         self.head = head
         rest = head.v_template
         seeds = init(rest, head.faces, generator)
         means, scales = to_local(seeds, triangle_frames(rest[None], head.faces))
-        count = len(means)
-        self._adopt(
-            {
-                "means": means,
-                "log_scales": scales.log()[:, None].repeat(1, 3),
-                "quats": rest.new_tensor([1.0, 0.0, 0.0, 0.0]).repeat(count, 1),
-                "color_logits": torch.logit(color).to(rest).repeat(count, 1),
-                "opacity_logits": torch.logit(opacity).to(rest).repeat(count),
-                "triangle": seeds.triangle,
-            }
-        )
+        start = start_values(scales, initial_color, initial_opacity)
+        self.replace_gaussians({"means": means, **start, "triangle": seeds.triangle})
         self.shape = nn.Parameter(rest.new_zeros(head.num_shape))
 
-    @classmethod
-    def from_state(cls, head: HeadModel, state: Mapping[str, Tensor]) -> RiggedGaussians:
-        """An avatar from a `state_dict` alone, of whatever size it was saved. Raises as `load_state_dict`."""
-        avatar = cls.__new__(cls)
-        nn.Module.__init__(avatar)
-        avatar.head = head
-        _check_state(head, state)
-        avatar._adopt({name: value.to(head.v_template) for name, value in state.items()})
-        avatar.shape = nn.Parameter(state["shape"].detach().to(head.v_template).clone())
-        return avatar
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Take the values of a checkpoint, and its number of Gaussians.
-
-        A change of number makes new parameters, so load the avatar first and then build its optimiser.
-
-        Raises:
-            UserError: when a tensor is missing, or does not fit this head.
-        """
-        _check_state(self.head, state_dict)
-        if len(state_dict["triangle"]) != self.num_gaussians:
-            self._adopt({name: value.to(self.means) for name, value in state_dict.items()})
-        return super().load_state_dict(state_dict, strict=strict, assign=assign)
-
-    def _adopt(self, values: Mapping[str, Tensor]) -> None:
-        for name in PER_GAUSSIAN:
-            setattr(self, name, nn.Parameter(values[name].detach().clone()))
-        self.register_buffer("triangle", values["triangle"].detach().to(torch.int64).clone())
+    def check_state(self, state: Mapping[str, Any]) -> None:
+        """Raise UserError unless `state` holds the seven tensors of one avatar on this head."""
+        super().check_state(state)
+        triangle, faces = state["triangle"], len(self.head.faces)
+        if tuple(state["shape"].shape) != (self.head.num_shape,):
+            raise UserError(
+                f"The saved avatar has {len(state['shape'])} shape values but this head has {self.head.num_shape}: "
+                "use the head and head.num_shape that it was made with."
+            )
+        if len(triangle) and not (int(triangle.min()) >= 0 and int(triangle.max()) < faces):
+            raise UserError(
+                f"The saved avatar sits on {int(triangle.max()) + 1} triangles but this head has {faces}: "
+                "use the head that it was made with."
+            )
 
     @property
-    def num_gaussians(self) -> int:
-        return len(self.triangle)
+    def fewest_gaussians(self) -> int:
+        """One per triangle of the head."""
+        return len(self.head.faces)
 
-    def replace_gaussians(self, values: Mapping[str, Tensor], triangle: Int[Tensor, " M"]) -> None:
-        """Put M Gaussians in the place of the N.
-
-        All parameters but `shape` are new objects afterwards: whoever holds an optimiser must follow.
-        """
-        self._adopt({**values, "triangle": triangle})
+    def spared(self, doomed: Bool[Tensor, " N"], preference: Float[Tensor, " N"]) -> Bool[Tensor, " N"]:
+        """Which of the doomed Gaussians really go: of every triangle that would lose all, the preferred one stays."""
+        triangle = self.triangle
+        survivors = torch.zeros(len(self.head.faces), dtype=torch.bool, device=triangle.device)
+        survivors[triangle[~doomed]] = True
+        order = torch.argsort(preference, descending=True, stable=True)
+        order = order[torch.argsort(triangle[order], stable=True)]  # by triangle, the preferred one first
+        first = torch.ones_like(order, dtype=torch.bool)
+        first[1:] = triangle[order][1:] != triangle[order][:-1]
+        saved = order[first]
+        doomed = doomed.clone()
+        doomed[saved[~survivors[triangle[saved]]]] = False
+        return doomed
 
     def pose(self, pose: Pose) -> tuple[PosedHead, Frames, Gaussians]:
         """The head at P poses, its triangles' frames, and the Gaussians in the world. Evaluates the head once.
@@ -169,25 +144,3 @@ class RiggedGaussians(nn.Module):
         posed = self.head(self.shape, self.head.neutral_pose())
         area = triangle_frames(posed.vertices, self.head.faces).area[0]
         return area.sqrt().index_select(0, self.triangle)[:, None] * self.log_scales.exp()
-
-
-def _check_state(head: HeadModel, state: Mapping[str, Any]) -> None:
-    """Raise UserError unless `state` holds the seven tensors of one avatar on this head."""
-    wanted = {*PER_GAUSSIAN, "shape", "triangle"}
-    if set(state) != wanted:
-        raise UserError(f"The saved avatar has {sorted(state)} where an avatar has {sorted(wanted)}.")
-    triangle, count = state["triangle"], len(state["triangle"])
-    for name, width in WIDTHS.items():
-        shape = (count, width) if width else (count,)
-        if tuple(state[name].shape) != shape:
-            raise UserError(f"The saved avatar's {name} has shape {tuple(state[name].shape)} instead of {shape}.")
-    if tuple(state["shape"].shape) != (head.num_shape,):
-        raise UserError(
-            f"The saved avatar has {len(state['shape'])} shape values but this head has {head.num_shape}: "
-            "use the head and head.num_shape that it was made with."
-        )
-    if count and not (int(triangle.min()) >= 0 and int(triangle.max()) < len(head.faces)):
-        raise UserError(
-            f"The saved avatar sits on {int(triangle.max()) + 1} triangles but this head has {len(head.faces)}: "
-            "use the head that it was made with."
-        )

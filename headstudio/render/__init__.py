@@ -18,7 +18,7 @@ Rules 1 and 3-5 have no gradient of their own: a clamped or skipped alpha passes
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -49,4 +49,16 @@ class Renderer(Protocol):
 
         `background` is RGB in [0, 1], one for all cameras or one each. The cameras get no gradient.
         """
+        ...
+
+
+class SceneRenderer(Protocol):
+    """What draws a representation's own scenes: Gaussians for a `Renderer`, a mesh for `render.mesh.MeshRenderer`."""
+
+    device: str
+
+    def __call__(
+        self, scene: Any, cameras: Cameras, background: Float[Tensor, "3"] | Float[Tensor, "B 3"], /
+    ) -> Render:
+        """As `Renderer.__call__`; gradients reach what of the scene is learned."""
         ...

@@ -85,7 +85,7 @@ def test_a_lower_lip_on_the_skull_does_not_part_from_the_upper(avatar: RiggedGau
     values = {name: getattr(avatar, name).detach().clone() for name in ("quats", "color_logits", "opacity_logits")}
     values["means"] = torch.where(stuck[:, None], local, avatar.means).detach()
     values["log_scales"] = (avatar.log_scales + torch.where(stuck, size, torch.zeros(()))[:, None]).detach()
-    avatar.replace_gaussians(values, torch.where(stuck, anchor, avatar.triangle))
+    avatar.replace_gaussians({**values, "triangle": torch.where(stuck, anchor, avatar.triangle)})
     assert scores("driving", avatar)["lip_separation"] < 0.5
 
 
@@ -110,7 +110,7 @@ def test_a_region_without_gaussians_of_its_own_has_no_colour_to_lose(avatar: Rig
     skin = int(avatar.head.region_faces("skin").nonzero()[0])
     values = {name: getattr(avatar, name).detach() for name in ("means", "log_scales", "quats", "opacity_logits")}
     values["color_logits"] = avatar.color_logits.detach()
-    avatar.replace_gaussians(values, torch.where(lips, skin, avatar.triangle))
+    avatar.replace_gaussians({**values, "triangle": torch.where(lips, skin, avatar.triangle)})
     found = scores("bleeding", avatar)
     assert "color_bleeding/lips" not in found  # 0 would call it perfect
     assert "color_bleeding/eyes" in found
