@@ -1,0 +1,125 @@
+"""FLAME, the head of the paper (`head=flame`): its own file brought into this package's world.
+
+The similarity is the open head's rule (`head.bake`), which is also the official code's but for the size (1.5 for its
+1.556): the template's bounding box is centred at the origin and 1.5 units tall. Axes are FLAME's own. It is fixed at
+zero shape, so that a wider head is wider and not merely scaled.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from headstudio.errors import UserError
+from headstudio.findings import Finding, State
+from headstudio.head import flame_file, flame_landmarks, flame_regions
+from headstudio.head.flame_file import FlameFile
+from headstudio.head.flame_register import OpenHead, Skinned, register
+from headstudio.head.model import HeadModel
+
+Array = NDArray[Any]
+log = logging.getLogger(__name__)
+HEIGHT = 1.5  # world units from the neck's cut to the crown, as the open head's
+JOINTS = ("root", "neck", "jaw", "eye_left", "eye_right")
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """From FLAME's metres to the world: `(metres - centre) * scale`, no rotation."""
+
+    centre: tuple[float, float, float]  # metres
+    scale: float  # world units per metre
+
+    def points(self, metres: Array) -> Array:
+        """Points (..., 3) in world units."""
+        return (metres - np.array(self.centre)) * self.scale
+
+    def metres(self, points: Array) -> Array:
+        """The way back: points (..., 3) in FLAME's frame."""
+        return points / self.scale + np.array(self.centre)
+
+
+def world_from_flame(v_template: Array) -> Similarity:
+    """The similarity of a template (V, 3) in metres."""
+    low, high = v_template.min(0), v_template.max(0)
+    x, y, z = ((low + high) / 2).tolist()
+    return Similarity(centre=(x, y, z), scale=HEIGHT / float(high[1] - low[1]))
+
+
+def load_flame(
+    *,
+    path: str,
+    version: int,
+    gender: str,
+    num_shape: int,
+    num_expression: int,
+    landmark_path: str | None,
+    mask_path: str | None,
+) -> HeadModel:
+    """FLAME with its first shape and expression coefficients, landmark lines and regions; float32 on the CPU.
+
+    Args:
+        path: the model's file, or a folder that has it under its official name.
+        version: 2020 or 2023.
+        gender: generic, male or female.
+        num_shape, num_expression: how many of the 300 and 100 coefficients to keep, the widest first.
+        landmark_path: `mediapipe_landmark_embedding.npz` or `flame_static_embedding.pkl`; None: whichever lies beside
+            the model, else the open head's lines are carried over (`flame_landmarks`).
+        mask_path: `FLAME_masks.pkl`; None: beside the model, else the open head's regions are carried over.
+
+    Raises:
+        UserError: a file is missing, refused, damaged or of another model, or the setting asks for what it lacks.
+    """
+    _check_counts(num_shape=num_shape, num_expression=num_expression)
+    model_path = flame_file.find_file(Path(path).expanduser(), version=version, gender=gender)
+    marks_path = flame_landmarks.find_file(landmark_path, model_path)
+    masks_path = flame_regions.find_file(mask_path, model_path)
+    flame = flame_file.read_file(model_path, gender=gender)
+    similarity = world_from_flame(flame.v_template)
+    mesh = Skinned(similarity.points(flame.v_template), flame.faces, flame.weights)
+    try:
+        carried = register(OpenHead.shipped(), mesh)
+    except ValueError as problem:
+        raise UserError(f"{model_path}: weights are not FLAME's ({problem}).") from problem
+    lines = flame_landmarks.lines(marks_path, mesh, carried)
+    region, names = flame_regions.regions(masks_path, mesh, carried)
+    log.info("FLAME %s %s is read from %s; %s.", version, gender, model_path, lines.source)
+    shape_end = flame_file.NUM_SHAPE
+    expression = flame.shapedirs[..., shape_end : shape_end + num_expression]
+    return HeadModel(
+        v_template=_tensor(mesh.vertices),
+        shapedirs=_tensor(flame.shapedirs[..., :num_shape] * similarity.scale),
+        exprdirs=_tensor(expression * similarity.scale),
+        posedirs=_tensor(flame.posedirs * similarity.scale),
+        weights=_tensor(flame.weights),
+        J_regressor=_tensor(flame.J_regressor),
+        faces=torch.from_numpy(flame.faces),
+        parents=flame_file.PARENTS,
+        joint_names=JOINTS,
+        expression_names=[f"flame_{index:03d}" for index in range(num_expression)],
+        face_region=torch.from_numpy(region),
+        region_names=names,
+        landmark_faces=torch.from_numpy(lines.points.faces),
+        landmark_bary=_tensor(lines.points.bary),
+        landmark_polylines=lines.polylines,
+    )
+
+
+def _tensor(values: Array) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values, np.float32))
+
+
+def _check_counts(*, num_shape: int, num_expression: int) -> None:
+    """Before any file is read."""
+    for key, count, most in (
+        ("num_shape", num_shape, flame_file.NUM_SHAPE),
+        ("num_expression", num_expression, flame_file.NUM_EXPRESSION),
+    ):
+        if not 0 <= count <= most:
+            raise UserError(f"head.{key}={count} is not possible: FLAME has {most} of them.")
