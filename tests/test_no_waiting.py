@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,9 +16,11 @@ from torch import Tensor
 from headstudio.camera import project
 from headstudio.cli import conf_dir
 from headstudio.device import to_device
+from headstudio.guidance import memory
 from headstudio.health import Health
 from headstudio.run import build, make, register_resolvers
 from headstudio.runstate import RunPaths
+from headstudio.standins.diffusion import PriorFiles, write_prior
 from headstudio.timer import PhaseTimer
 from headstudio.trainer import Trainer
 from headstudio.types import Cameras, Gaussians, Render
@@ -88,6 +90,13 @@ class BlindRenderer:
         return Render(rgb, rgb[:, :1], rgb[:, :1], means2d, radii)
 
 
+@pytest.fixture(scope="module")
+def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, PriorFiles]:
+    """Stable Diffusion's and the ControlNet's real layers, a tenth as wide, with a VAE that draws its latents."""
+    folder = tmp_path_factory.mktemp("priors")
+    return {kind: write_prior(folder / kind, kind, sample_size=8) for kind in ("rv51", "sd15")}
+
+
 def composed(*overrides: str) -> DictConfig:
     register_resolvers()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
@@ -101,11 +110,22 @@ def composed(*overrides: str) -> DictConfig:
         ("guidance=sds", "reg=strict", "scale.shared_pose=true"),
         ("guidance=fsds", "reg=none", "scale.lambda_sparsity=0"),
         ("guidance=nfsd", "scale.background=null"),
+        ("guidance=clipped", "prompts=perp_neg", "densify=official"),
+        ("guidance=ssd", "reg=official"),
+        pytest.param(("guidance=vsd",), marks=pytest.mark.slow),
+        pytest.param(("recipe=paper", "prior=rv51", "prompts=paper"), marks=pytest.mark.slow),
+        pytest.param(
+            ("recipe=paper", "prior=sd15", "memory=12gb", "guidance=fsds", "camera=official"), marks=pytest.mark.slow
+        ),
     ],
     ids=lambda options: ",".join(options) or "default",
 )
-def test_a_step_waits_for_nothing(options: tuple[str, ...], tmp_path: Any) -> None:
-    config = composed(*options)
+def test_a_step_waits_for_nothing(
+    options: tuple[str, ...], tmp_path: Any, stand_ins: Mapping[str, PriorFiles], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "total_gb", lambda device: None)  # the stand-in device has no memory to measure
+    kind = next((option.removeprefix("prior=") for option in options if option.startswith("prior=")), None)
+    config = composed(*options, *(stand_ins[kind].overrides() if kind else ()))
     config.renderer = {"_target_": f"{__name__}.BlindRenderer"}
     parts = build(config)
     assert parts.device == META
