@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from headstudio.guidance.prompts import VIEWS
 
 CONF = Path(__file__).parents[2] / "conf"
 SCALE = {"steps": 10, "guidance_scale": 8.0, "conditioning_scale": 1.0, "min_timestep": 20, "max_timestep": 900}
+SCALE |= {"student_rate": 1e-3}
 
 
 def settings(group: str, name: str) -> DictConfig:
@@ -33,16 +35,33 @@ def settings(group: str, name: str) -> DictConfig:
         ("fsds", sds.Sds(), True),
         ("fsds_denoised", sds.Denoised(negative_above=200), True),
         ("nfsd", sds.Nfsd(negative_from=200), True),
+        ("ssd", sds.Ssd(), True),
+        ("vsd", sds.Sds(), True),
+        ("clipped", sds.Denoised(negative_above=200), True),
     ],
 )
-def test_every_guidance_builds(components: dict[str, Any], name: str, rule: sds.Rule, use_control: bool) -> None:
-    prior = Prior(**components)
+def test_every_guidance_builds(
+    build: Callable[..., dict[str, Any]], name: str, rule: sds.Rule, use_control: bool
+) -> None:
+    prior = Prior(**build())  # components of its own: a student changes the UNet
     prompts = instantiate(settings("prompts", "paper").prompts)(prior)
     guidance = instantiate(settings("guidance", name).guidance)(prior, prompts)
     assert guidance.rule == rule
     assert guidance.use_control is use_control
     assert guidance.guidance_scale(0) == 8.0
     assert guidance.timestep_range(5) == (20, 900)
+    assert (guidance.student is not None) == (name == "vsd")
+    assert (guidance.clip is not None) == (name == "clipped")
+
+
+@pytest.mark.parametrize("name", ["perp_neg", "debiased"])
+def test_debiased_prompts_are_the_papers_and_one_thing_more(components: dict[str, Any], name: str) -> None:
+    paper, more = settings("prompts", "paper").prompts, settings("prompts", name).prompts
+    (added,) = set(more) - set(paper)
+    assert all(more[key] == paper[key] for key in paper)
+    instantiate(more[added])  # the values that it is shipped with are possible
+    if name == "perp_neg":
+        assert instantiate(more)(Prior(**components)).perp_neg is not None
 
 
 def test_the_paper_and_tiny_prompts_differ_in_words_only(components: dict[str, Any]) -> None:

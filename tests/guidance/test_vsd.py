@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from torch import Tensor
 
+from headstudio import run
+from headstudio.cli import conf_dir
 from headstudio.errors import UserError
 from headstudio.guidance import sds
 from headstudio.guidance.debias import VIEWS
@@ -18,6 +25,9 @@ from headstudio.guidance.distill import Conditions, ScoreDistillation, noised
 from headstudio.guidance.prior import Prior
 from headstudio.guidance.prompts import ViewPrompts
 from headstudio.guidance.vsd import LoraStudent
+from headstudio.interrupt import Interrupted
+from headstudio.log import JsonlLogger
+from headstudio.runstate import RunPaths, load_checkpoint
 from headstudio.types import Cameras
 
 BATCH, SCALE = 3, 6.0
@@ -199,6 +209,58 @@ def test_a_checkpoint_holds_all_that_was_learnt(build: Builder, rgb: Tensor, con
     for file, guidance in zip(files, (resumed, whole), strict=True):
         torch.save(guidance.state_dict(), file)
     assert files[0].getvalue() == files[1].getvalue()
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    """The whole loop over the shipped prior, stopped in the middle and started again."""
+    run.register_resolvers()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = compose("config", overrides=["scale=smoke", "guidance=vsd", "scale.steps=4"])
+
+    def fit(folder: Path, stop_in: int | None = None) -> None:
+        parts, paths = run.build(config), RunPaths(folder)
+        if stop_in is not None:
+            parts = replace(parts, guidance=Stops(parts.guidance, stop_in))  # type: ignore[arg-type]
+        saved = load_checkpoint(paths.checkpoint, "abc") if paths.checkpoint.exists() else None
+        run.make(config.trainer).fit(parts, paths, "abc", JsonlLogger(folder / "metrics.jsonl"), saved)
+
+    for name in ("whole", "halves"):
+        (tmp_path / name).mkdir()
+    fit(tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        fit(tmp_path / "halves", stop_in=1)
+    fit(tmp_path / "halves")
+    whole, halves = (torch.load(tmp_path / name / "checkpoint", weights_only=True) for name in ("whole", "halves"))
+    assert halves["step"] == 4
+    assert any(bool(value.any()) for name, value in whole["guidance"]["lora"]["adapters"].items() if "lora_B" in name)
+    assert same(halves, whole)
+
+
+class Stops:
+    """A guidance that presses Ctrl-C in one of its steps."""
+
+    def __init__(self, inner: ScoreDistillation, stop_in: int) -> None:
+        self.inner, self.stop_in, self.use_control = inner, stop_in, inner.use_control
+
+    def __call__(self, rgb: Tensor, control: Tensor, cameras: Cameras, step: int, source: torch.Generator) -> Any:
+        if step == self.stop_in:
+            os.kill(os.getpid(), signal.SIGINT)
+        return self.inner(rgb, control, cameras, step, source)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.inner.state_dict()
+
+
+def same(one: Any, other: Any) -> bool:
+    """Bitwise equality of nested states."""
+    if isinstance(one, Tensor):
+        return one.dtype == other.dtype and torch.equal(one, other)
+    if isinstance(one, dict):
+        return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other)
 
 
 def test_all_chance_comes_from_the_generator(build: Builder, rgb: Tensor, control: Tensor, cameras: Cameras) -> None:
