@@ -28,6 +28,9 @@ UNHASHED = ("hydra", "logger", "memory", "renderer")
 computed, so a run may go on on another device.
 Everything else is part of a run's signature, the seed too."""
 
+RENDERER_CHANGES = ("absgrad",)
+"""The renderer's keys that do make another run when they are set: densification reads other gradients."""
+
 
 @dataclass(frozen=True)
 class RunPaths:
@@ -150,6 +153,9 @@ def surroundings() -> dict[str, str]:
 def signature(config: Mapping[str, Any]) -> str:
     """16 hex digits that name a resolved config (a plain nested dict) together with this package and its assets."""
     kept = {key: value for key, value in config.items() if key not in UNHASHED}
+    renderer = config.get("renderer")
+    if isinstance(renderer, Mapping):
+        kept |= {f"renderer.{key}": renderer[key] for key in RENDERER_CHANGES if renderer.get(key)}
     content = {"config": kept, **surroundings()}
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -162,7 +168,8 @@ def config_signature(config: DictConfig) -> str:
     def plain(value: Any) -> Any:
         return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
-    return signature({str(key): plain(config[key]) for key in config if key not in UNHASHED})
+    counted = [key for key in config if key not in UNHASHED or key == "renderer"]
+    return signature({str(key): plain(config[key]) for key in counted})
 
 
 @lru_cache(maxsize=1)

@@ -53,6 +53,14 @@ def test_logger_and_renderer_are_not_part_of_it(
     assert signature(first) == signature(second) == signature(config)
 
 
+def test_a_renderer_that_changes_the_result_is_part_of_it() -> None:
+    cpu, cuda = {"_target_": "cpu"}, {"_target_": "cuda", "packed": False, "absgrad": False}
+    plain = signature({"seed": 0, "renderer": cpu})
+    assert signature({"seed": 0, "renderer": cuda}) == plain
+    assert signature({"seed": 0, "renderer": {**cuda, "packed": True}}) == plain
+    assert signature({"seed": 0, "renderer": {**cuda, "absgrad": True}}) != plain
+
+
 def test_a_composed_config_has_the_signature_of_its_resolved_values() -> None:
     config = OmegaConf.create(
         {"scale": {"steps": 3}, "trainer": {"steps": "${scale.steps}"}, "hydra": {"job": "${now:}"}}
