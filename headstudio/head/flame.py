@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from headstudio.errors import UserError
 from headstudio.findings import Finding, State
 from headstudio.head import flame_file, flame_landmarks, flame_regions
-from headstudio.head.flame_file import FlameFile
 from headstudio.head.flame_register import OpenHead, Skinned, register
 from headstudio.head.model import HeadModel
 
@@ -123,3 +122,63 @@ def _check_counts(*, num_shape: int, num_expression: int) -> None:
     ):
         if not 0 <= count <= most:
             raise UserError(f"head.{key}={count} is not possible: FLAME has {most} of them.")
+
+
+def look(
+    *,
+    path: str,
+    version: int,
+    gender: str,
+    num_shape: int,
+    num_expression: int,
+    landmark_path: str | None,
+    mask_path: str | None,
+) -> list[Finding]:
+    """Whether `load_flame` of the same arguments would find and accept what it reads; reads the files themselves."""
+    what = f"FLAME {version} {gender}"
+    place = Path(path).expanduser()
+    try:
+        _check_counts(num_shape=num_shape, num_expression=num_expression)
+        model_path = flame_file.located(place, version=version, gender=gender)
+        if model_path is None:
+            remedy = flame_file.how_to_get(place, version, gender)
+            return [Finding(what=what, state=State.LACKING, detail=f"not at head.path={path}", remedy=remedy)]
+        flame_file.read_file(model_path, gender=gender)
+    except UserError as problem:
+        return [Finding(what=what, state=State.BROKEN, detail=str(problem))]
+    return [
+        Finding(what=what, state=State.READY, detail=str(model_path)),
+        _look_at_landmarks(landmark_path, model_path),
+        _look_at_masks(mask_path, model_path),
+    ]
+
+
+def _look_at_landmarks(landmark_path: str | None, model_path: Path) -> Finding:
+    what, best = "FLAME's landmarks", flame_landmarks.MEDIAPIPE_FILE
+    remedy = f"for the paper's, put {best} from {flame_file.SITE} (FLAME MediaPipe landmark embedding) beside the model"
+    try:
+        marks_path = flame_landmarks.find_file(landmark_path, model_path)
+        if marks_path is None:
+            return Finding(what=what, state=State.NOTE, detail="carried over from the open head", remedy=remedy)
+        found = flame_landmarks.read_embedding(marks_path)
+    except UserError as problem:
+        return Finding(what=what, state=State.BROKEN, detail=str(problem))
+    if found.is_mediapipe:
+        return Finding(what=what, state=State.READY, detail=str(marks_path))
+    return Finding(what=what, state=State.NOTE, detail=f"51 points of {marks_path}", remedy=remedy)
+
+
+def _look_at_masks(mask_path: str | None, model_path: Path) -> Finding:
+    what = "FLAME's masks"
+    try:
+        masks_path = flame_regions.find_file(mask_path, model_path)
+        if masks_path is None:
+            remedy = f"not needed; {flame_regions.MASKS_FILE} is at {flame_file.SITE} (FLAME vertex masks)"
+            return Finding(what=what, state=State.NOTE, detail="carried over from the open head", remedy=remedy)
+        flame_regions.read_masks(masks_path)
+    except UserError as problem:
+        return Finding(what=what, state=State.BROKEN, detail=str(problem))
+    return Finding(what=what, state=State.READY, detail=str(masks_path))
+
+
+load_flame.look = look  # type: ignore[attr-defined]

@@ -66,10 +66,21 @@ def find_file(path: Path, *, version: int, gender: str) -> Path:
     Raises:
         UserError: there is no such FLAME, nothing there has its name, or the file's name says it is another one.
     """
+    file = located(path, version=version, gender=gender)
+    if file is None:
+        raise UserError(f"No FLAME {version} {gender} at head.path={path}: {how_to_get(path, version, gender)}.")
+    return file
+
+
+def located(path: Path, *, version: int, gender: str) -> Path | None:
+    """As `find_file`, but None where nothing has the name.
+
+    Raises:
+        UserError: there is no such FLAME, or the file's name says it is another one.
+    """
     if (version, gender) not in NAMES:
         known = ", ".join(f"version={v} gender={g}" for v, g in NAMES)
         raise UserError(f"head.version={version} with head.gender={gender} is not published; choose among {known}.")
-    names = NAMES[version, gender]
     if path.is_file():
         other = _said_by_name(path)
         if other and (version, gender) not in other:
@@ -79,12 +90,8 @@ def find_file(path: Path, *, version: int, gender: str) -> Path:
                 f"{gender}; set head.version={is_version} head.gender={is_gender}, or head.path to the other file."
             )
         return path
-    files = list(_files(path))
-    for name in names:
-        for file in files:
-            if file.stem.lower() == name.lower():
-                return file
-    raise UserError(f"No FLAME {version} {gender} at head.path={path}: {_how_to_get(path, files, names[0], version)}")
+    named = {file.stem.lower(): file for file in reversed(list(_files(path)))}
+    return next((named[name.lower()] for name in NAMES[version, gender] if name.lower() in named), None)
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -99,21 +106,23 @@ def _said_by_name(file: Path) -> list[tuple[int, str]]:
     return [kind for kind, names in NAMES.items() if file.stem.lower() in (name.lower() for name in names)]
 
 
-def _how_to_get(path: Path, files: list[Path], name: str, version: int) -> str:
-    if files:
-        version_there, gender_there = _said_by_name(files[0])[0]
+def how_to_get(path: Path, version: int, gender: str) -> str:
+    """Half a sentence: which file to put where, or which setting reads what is there."""
+    name = NAMES[version, gender][0]
+    if there := next(_files(path), None):
+        version_there, gender_there = _said_by_name(there)[0]
         return (
-            f"it holds {files[0].name}, which head.version={version_there} head.gender={gender_there} reads; "
-            f"put {name}.pkl from {SITE} there, or change the setting."
+            f"it holds {there.name}, which head.version={version_there} head.gender={gender_there} reads; "
+            f"put {name}.pkl from {SITE} there, or change the setting"
         )
     return (
         f"register at {SITE}, download FLAME {version}, and put {name}.pkl there, or say where it is by "
-        "head.path= or the variable HEADSTUDIO_FLAME."
+        "head.path= or the variable HEADSTUDIO_FLAME"
     )
 
 
 def read_file(path: Path, *, gender: str) -> FlameFile:
-    """Read and check one file; about half a second.
+    """Read and check one file; about two seconds for a pickle.
 
     Raises:
         UserError: the file cannot be read, is cut off, asks to run code, holds another model, or one of its
@@ -190,7 +199,7 @@ def _check_header(path: Path, archive: zipfile.ZipFile, entry: str) -> None:
 
 def _check_kind(path: Path, fields: Mapping[str, Any], gender: str) -> None:
     """It is FLAME and not one of its relatives, complete, and of the gender that was asked for."""
-    vertices = len(fields["v_template"]) if np.ndim(fields.get("v_template", 0)) else NUM_VERTICES
+    vertices = len(fields["v_template"]) if isinstance(fields.get("v_template"), np.ndarray) else NUM_VERTICES
     if vertices != NUM_VERTICES:
         name = OTHERS.get(vertices)
         raise UserError(
@@ -200,9 +209,8 @@ def _check_kind(path: Path, fields: Mapping[str, Any], gender: str) -> None:
     if lacking := [name for name in SHAPES if name not in fields]:
         there = ", ".join(sorted(fields)[:8]) or "nothing"
         raise UserError(f"{path} lacks {', '.join(lacking)}, which every FLAME model has; it holds {there}.")
-    stored = fields.get("gender")
-    said = stored.decode("latin1") if isinstance(stored, bytes) else str(stored) if np.ndim(stored) == 0 else ""
-    said = {"neutral": "generic"}.get(said.lower(), said.lower())
+    stored = fields.get("gender", "")
+    said = (stored.decode("latin1") if isinstance(stored, bytes) else str(stored)).lower().replace("neutral", "generic")
     if said in ("generic", "male", "female") and said != gender:
         raise UserError(f"{path}: gender is {said} but the setting is head.gender={gender}; set head.gender={said}.")
 

@@ -77,6 +77,20 @@ class Points:
 
 
 @dataclass(frozen=True)
+class Embedding:
+    """The lines that a file has, by our names."""
+
+    path: Path
+    lines: dict[str, Points]
+    is_mediapipe: bool
+
+    @property
+    def source(self) -> str:
+        whose = "MediaPipe's" if self.is_mediapipe else "of the static embedding"
+        return f"brows, eyes and lips are {whose} ({self.path})"
+
+
+@dataclass(frozen=True)
 class Lines:
     """All landmark lines as `HeadModel` takes them, and where they come from in a few words."""
 
@@ -104,14 +118,8 @@ def lines(path: Path | None, flame: Skinned, carried: Carried) -> Lines:
     Raises:
         UserError: the file is refused, damaged, of another mesh, or puts a point on the wrong side.
     """
-    found, source = ({}, "landmarks are carried over from the open head") if path is None else read_embedding(path)
-    if path is not None:
-        _check_sides(path, found, flame)
-    brows = ("right_brow_lower", "left_brow_lower")
-    for name in brows if found else ():
-        if name not in found:
-            upper = _places(found[name.replace("lower", "upper")], flame)
-            found[name] = _onto(upper - np.linspace(*BROW_WIDTH, len(upper))[:, None] * [0.0, 1.0, 0.0], flame)
+    embedding = None if path is None else read_embedding(path)
+    found = {} if embedding is None else _completed(embedding, flame)
     for side, ids in flame.eyeballs().items():
         found[f"{side}_pupil"] = _at_vertex(flame.foremost(ids), flame)
     parts, polylines, first = [], [], 0
@@ -121,11 +129,24 @@ def lines(path: Path | None, flame: Skinned, carried: Carried) -> Lines:
         parts.append(part)
         first += len(part.faces)
     points = Points(np.concatenate([part.faces for part in parts]), np.concatenate([part.bary for part in parts]))
+    source = embedding.source if embedding else "landmarks are carried over from the open head"
     return Lines(points, tuple(polylines), source)
 
 
-def read_embedding(path: Path) -> tuple[dict[str, Points], str]:
-    """The lines that a file has, by our names, and what it is called.
+def _completed(embedding: Embedding, flame: Skinned) -> dict[str, Points]:
+    """Its lines, on the right sides, and a lower line for a brow that has one line only."""
+    found = dict(embedding.lines)
+    _check_sides(embedding.path, found, flame)
+    for side in ("right", "left"):
+        if f"{side}_brow_lower" not in found:
+            upper = _places(found[f"{side}_brow_upper"], flame)
+            down = np.linspace(*BROW_WIDTH, len(upper))[:, None] * [0.0, -1.0, 0.0]
+            found[f"{side}_brow_lower"] = _onto(upper + down, flame)
+    return found
+
+
+def read_embedding(path: Path) -> Embedding:
+    """The lines that a file has.
 
     Raises:
         UserError: it is neither of the two known embeddings, or its points do not lie on FLAME's triangles.
@@ -146,14 +167,14 @@ def read_embedding(path: Path) -> tuple[dict[str, Points], str]:
         if lacking := sorted({index for line in MEDIAPIPE.values() for index in line} - set(row)):
             raise UserError(f"{path}: landmark_indices lacks MediaPipe's points {lacking[:5]} (brows, eyes or lips).")
         chosen = {name: points.at([row[index] for index in line]) for name, line in MEDIAPIPE.items()}
-        return chosen, f"brows, eyes and lips are MediaPipe's ({path})"
+        return Embedding(path, chosen, is_mediapipe=True)
     if len(points.faces) not in (NUM_STATIC, NUM_STATIC_WITH_JAW):
         raise UserError(
             f"{path}: lmk_face_idx has {len(points.faces)} points where a static embedding has {NUM_STATIC}."
         )
     skipped = len(points.faces) - NUM_STATIC
     chosen = {name: points.at([skipped + index for index in line]) for name, line in STATIC.items()}
-    return chosen, f"brows, eyes and lips are of the static embedding ({path})"
+    return Embedding(path, chosen, is_mediapipe=False)
 
 
 def _checked(path: Path, faces: Array, weights: Any) -> Points:
