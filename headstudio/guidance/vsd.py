@@ -18,6 +18,7 @@ from headstudio.device import to_device
 from headstudio.errors import UserError
 from headstudio.guidance.distill import Conditions, Noised, noised
 from headstudio.guidance.lora import LoraUnet
+from headstudio.guidance.memory import explained_oom
 from headstudio.guidance.prior import Prior
 from headstudio.guidance.sampling import EPS_SIGNAL
 
@@ -59,7 +60,8 @@ class LoraStudent:
     @torch.no_grad()
     def predict(self, seen: Noised, given: Conditions) -> Float[Tensor, "B C h w"]:
         """The student's epsilon for noisy pictures."""
-        return self._predict(seen, given, given.cameras.camera_from_world)
+        cameras = given.cameras.camera_from_world
+        return torch.cat([self._predict(seen, given, cameras, rows) for rows in self._groups(len(cameras))])
 
     def learn(
         self, latents: Float[Tensor, "B C h w"], given: Conditions, generator: torch.Generator
@@ -73,20 +75,31 @@ class LoraStudent:
         shown = torch.rand(len(latents), generator=generator) >= self.camera_dropout
         cameras = given.cameras.camera_from_world
         cameras = cameras * to_device(shown.to(cameras.dtype), cameras.device)[:, None, None]
-        with torch.enable_grad():
-            wrong = self._predict(seen, given, cameras) - seen.noise
-            if self.prior.predicts_velocity:  # eps = alpha v + sigma x_t, so an error of v is that of eps over alpha
-                wrong = wrong / self.prior.alpha_sigma(seen.timesteps)[0].clamp_min(EPS_SIGNAL)
-            loss = wrong.square().mean()
-            self._optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+        self._optimizer.zero_grad(set_to_none=True)
+        losses = []
+        for rows in self._groups(len(latents)):
+            with torch.enable_grad(), explained_oom("training the student", self.prior.device):
+                wrong = self._predict(seen, given, cameras, rows) - seen.noise[rows]
+                if self.prior.predicts_velocity:  # eps = alpha v + sigma x_t: an error of v is that of eps over alpha
+                    wrong = wrong / self.prior.alpha_sigma(seen.timesteps[rows])[0].clamp_min(EPS_SIGNAL)
+                loss = wrong.square().sum() / seen.noise.numel()
+                loss.backward()
+            losses.append(loss.detach())
         self._optimizer.step()
-        return loss.detach()
+        return torch.stack(losses).sum()
 
-    def _predict(self, seen: Noised, given: Conditions, cameras: Float[Tensor, "B 4 4"]) -> Float[Tensor, "B C h w"]:
-        with self.lora.active(cameras):
+    def _groups(self, count: int) -> list[slice]:
+        """The pictures in groups as large as the prior's memory allows; gradients add up over them."""
+        group = self.prior.memory.unet_rows or count
+        return [slice(first, first + group) for first in range(0, count, group)]
+
+    def _predict(
+        self, seen: Noised, given: Conditions, cameras: Float[Tensor, "B 4 4"], rows: slice
+    ) -> Float[Tensor, "K C h w"]:
+        control = None if given.control is None else given.control[rows]
+        with self.lora.active(cameras[rows]):
             return self.prior.predict_noise_with_grad(
-                seen.noisy, seen.timesteps, given.texts.plain, given.control, given.conditioning_scale
+                seen.noisy[rows], seen.timesteps[rows], given.texts.plain[rows], control, given.conditioning_scale
             )
 
     def state_dict(self) -> dict[str, Any]:

@@ -176,6 +176,28 @@ def test_its_loss_is_that_of_the_models_own_target(
     assert found == pytest.approx(float((raw[0] - target).square().mean()), rel=1e-4)
 
 
+def test_groups_that_fit_the_memory_teach_the_same(
+    build: Builder, rgb: Tensor, control: Tensor, cameras: Cameras
+) -> None:
+    learnt = []
+    for unet_rows in (None, 2):
+        guidance, rows = make(build(), rate=1e-3), []
+        guidance.prior.memory = replace(guidance.prior.memory, unet_rows=unet_rows)
+        student = guidance.student
+        assert isinstance(student, LoraStudent)
+        student.begin(generator(0))
+        given = Conditions(guidance.prompts(cameras), control, cameras, 0.7)
+        latents = guidance.prior.encode_images(rgb).detach()
+        hook = guidance.prior.unet.register_forward_pre_hook(lambda _, call, rows=rows: rows.append(len(call[0])))
+        losses = [student.learn(latents, given, generator(5)) for _ in range(3)]
+        seen = noised(guidance.prior, latents, torch.tensor([300, 500, 700]), generator(6))
+        learnt.append((torch.stack(losses), student.predict(seen, given)))
+        hook.remove()
+        assert set(rows) == ({3} if unet_rows is None else {2, 1})
+    for whole, parts in zip(*learnt, strict=True):
+        torch.testing.assert_close(parts, whole, atol=1e-4, rtol=1e-3)
+
+
 def test_half_precision_learns_in_full(build: Builder, rgb: Tensor, control: Tensor, cameras: Cameras) -> None:
     components = build()
     for name in ("unet", "controlnet", "text_encoder"):
