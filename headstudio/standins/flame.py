@@ -131,7 +131,8 @@ def _chumpy() -> Iterator[type]:
 
     class Ch:
         def __init__(self, x: Array) -> None:
-            self.x, self._dirty_vars = x, {}  # type: ignore[var-annotated]
+            # What the leaves of the real files carry besides their numbers.
+            self.x, self._dirty_vars, self._itr, self._depends_on_deps = x, {"x"}, None, {}  # type: ignore[var-annotated]
 
     Ch.__module__, Ch.__qualname__ = "chumpy.ch", "Ch"
     module = ModuleType("chumpy.ch")
