@@ -18,7 +18,6 @@ from headstudio.guidance.prompts import VIEWS
 
 CONF = Path(__file__).parents[2] / "conf"
 SCALE = {"steps": 10, "guidance_scale": 8.0, "conditioning_scale": 1.0, "min_timestep": 20, "max_timestep": 900}
-SCALE |= {"student_rate": 1e-3}
 
 
 def settings(group: str, name: str) -> DictConfig:
