@@ -41,8 +41,6 @@ def settings_of(file: Path) -> tuple[Family, dict[str, dict[str, Any]]]:
         width = shapes[f"{_UNET}input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"][1]
         linear = len(shapes[f"{_UNET}input_blocks.1.1.proj_in.weight"]) == 2
         channels = [shapes[f"{_UNET}input_blocks.{i}.0.in_layers.2.weight"][0] for i in (1, 4, 7, 10)]
-        vae_channels = [shapes[f"{_VAE}encoder.down.{i}.block.0.conv1.weight"][0] for i in range(4)]
-        latent = shapes[f"{_VAE}quant_conv.weight"][0] // 2
     except KeyError as error:
         raise UserError(
             f"prior.path={str(file)!r} is no Stable Diffusion 1 or 2 checkpoint (it lacks {error}); name one, or a "
@@ -52,12 +50,14 @@ def settings_of(file: Path) -> tuple[Family, dict[str, dict[str, Any]]]:
     unet = {**family.unet, "in_channels": stem[1], "block_out_channels": channels, "cross_attention_dim": width}
     if linear:
         unet["attention_head_dim"] = [max(1, count // 64) for count in channels]
-        log.info("%s is read as the base model of Stable Diffusion 2.1 (512 pixels, predicts noise).", file)
     block = re.compile(r"cond_stage_model\..*\.(?:layers|resblocks)\.(\d+)\.")
     layers = {int(match[1]) for name in shapes if (match := block.match(name))}
     text = {**family.text_encoder, "hidden_size": width, "intermediate_size": 4 * width}
     text |= {"num_attention_heads": max(1, width // 64), "num_hidden_layers": min(len(layers), 23)}
-    vae = {**family.vae, "block_out_channels": vae_channels, "latent_channels": latent}
+    vae = dict(family.vae)
+    if any(name.startswith(_VAE) for name in shapes):
+        first = [f"{_VAE}encoder.down.{i}.block.0.conv1.weight" for i in range(4)]
+        vae["block_out_channels"] = [shapes[name][0] for name in first if name in shapes]
     scheduler = {"_class_name": family.scheduler_class, **family.scheduler}
     return family, {"unet": unet, "vae": vae, "text_encoder": text, "scheduler": scheduler}
 
@@ -67,11 +67,16 @@ def load(file: Path, names: list[str], dtype: torch.dtype, vae_dtype: torch.dtyp
     from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 
     family, settings = settings_of(file)
+    if family is SD21_BASE:
+        log.info("%s is read as the base model of Stable Diffusion 2.1 (512 pixels, predicts noise).", file)
     with tempfile.TemporaryDirectory() as folder:
         _write_settings(Path(folder), family, settings)
         where: dict[str, Any] = {"config": folder, "local_files_only": True}
         unet = UNet2DConditionModel.from_single_file(str(file), subfolder="unet", torch_dtype=dtype, **where)
-        vae = AutoencoderKL.from_single_file(str(file), subfolder="vae", torch_dtype=vae_dtype, **where)
+        if "vae" in names:
+            vae = AutoencoderKL.from_single_file(str(file), subfolder="vae", torch_dtype=vae_dtype, **where)
+        else:
+            vae = AutoencoderKL()  # a few numbers in its place: the file may lack one
         pipeline = StableDiffusionPipeline.from_single_file(
             str(file), unet=unet, vae=vae, safety_checker=None, feature_extractor=None, torch_dtype=dtype, **where
         )

@@ -5,6 +5,7 @@ Nothing is downloaded without a line in the log that says what, how large and wh
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -52,9 +53,8 @@ def sizes(repository: str) -> dict[str, int]:
     Raises:
         UserError: no connection, no such repository, or one that asks for consent first.
     """
-    import httpx
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     try:
         files = HfApi().model_info(repository, files_metadata=True).siblings or []
@@ -64,7 +64,7 @@ def sizes(repository: str) -> dict[str, int]:
         raise UserError(
             f"The hub has no repository {repository}, or it is private; check the name, or log in with `hf auth login`."
         ) from error
-    except (HfHubHTTPError, OfflineModeIsEnabled, httpx.HTTPError, OSError) as error:
+    except Exception as error:  # which HTTP library raises, and what, changes with the hub's version
         raise Unreachable(str(error)) from error
     return {file.rfilename: int(file.size or 0) for file in files}
 
@@ -94,9 +94,8 @@ def download(repository: str, files: Sequence[str], bytes_by_file: dict[str, int
         UserError: consent is missing, or the disk is full.
         Unreachable: the connection broke.
     """
-    import httpx
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import GatedRepoError
 
     total = sum(bytes_by_file.get(name, 0) for name in files) / 1e9
     log.info("Downloading %s of %s: %.2f GB to %s", ", ".join(what), repository, total, cache_folder())
@@ -104,10 +103,10 @@ def download(repository: str, files: Sequence[str], bytes_by_file: dict[str, int
         snapshot_download(repository, allow_patterns=list(files), cache_dir=cache_folder())
     except GatedRepoError as error:
         raise UserError(gated(repository)) from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, httpx.HTTPError) as error:
+    except Exception as error:  # as above
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise UserError(
+                f"The download of {repository} ({total:.2f} GB) to {cache_folder()} failed ({error.strerror}); "
+                "free some space, or choose another folder with the environment variable HF_HOME."
+            ) from error
         raise Unreachable(str(error)) from error
-    except OSError as error:
-        raise UserError(
-            f"The download of {repository} ({total:.2f} GB) to {cache_folder()} failed ({error.strerror or error}); "
-            "free some space, or choose another folder with the environment variable HF_HOME."
-        ) from error

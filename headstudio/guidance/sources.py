@@ -100,9 +100,10 @@ def _of_checkpoint(component: str, file: Path) -> Source:
         names = read_header(file).shapes
     except UserError as error:
         return replace(source, place=Place.BROKEN, problem=str(error).rstrip("."))
-    needed = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.")
-    if lacking := [prefix for prefix in needed if not any(name.startswith(prefix) for name in names)]:
-        problem = f"{file} is no whole checkpoint: it has no weights named {' or '.join(f'{p}*' for p in lacking)}"
+    prefixes = {"vae": "first_stage_model.", "text_encoder": "cond_stage_model."}
+    prefix = prefixes.get(component, "model.diffusion_model.")
+    if not any(name.startswith(prefix) for name in names):
+        problem = f"{file} is no whole checkpoint: it has no weights named {prefix}* for the {component}"
         return replace(source, place=Place.BROKEN, problem=problem)
     return source
 

@@ -167,7 +167,7 @@ def _write_model(folder: Path, model: Any, variant: str | None) -> None:
     _write_json(folder / "config.json", settings)
     weights = _published_names(model)
     if variant == "fp16":
-        weights = {key: value.half() for key, value in weights.items()}
+        weights = {key: value.half() if value.is_floating_point() else value for key, value in weights.items()}
     stem = "model" if text else "diffusion_pytorch_model"
     suffix = f".{variant}" if variant else ""
     save_file(weights, folder / f"{stem}{suffix}.safetensors", metadata={"format": "pt"})
@@ -178,11 +178,15 @@ def _published_names(model: Any) -> dict[str, Tensor]:
     weights = {key: value.detach().contiguous() for key, value in model.state_dict().items()}
     kind = type(model).__name__
     if kind == "CLIPTextModel":
-        return {key if key.startswith("text_model.") else f"text_model.{key}": v for key, v in weights.items()}
+        import torch
+
+        older = {key if key.startswith("text_model.") else f"text_model.{key}": v for key, v in weights.items()}
+        positions = torch.arange(model.config.max_position_embeddings)[None]  # a buffer that is no longer saved
+        return {**older, "text_model.embeddings.position_ids": positions}
     if kind != "AutoencoderKL":
         return weights
-    older = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
-    for new, old in older.items():
+    attention = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    for new, old in attention.items():
         weights = {key.replace(f".attentions.0.{new}.", f".attentions.0.{old}."): v for key, v in weights.items()}
     return weights
 

@@ -144,3 +144,41 @@ def prior(components: dict[str, Any]) -> Any:
     from headstudio.guidance.prior import Prior
 
     return Prior(**components)
+
+
+@pytest.fixture(scope="session")
+def standin(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+    """Stand-ins for the published models by kind, narrow and of 64-pixel pictures; shared and read-only."""
+    from headstudio.standins.diffusion import write_prior
+
+    written: dict[Any, Any] = {}
+
+    def write(kind: str, **options: Any) -> Any:
+        key = (kind, *sorted(options.items()))
+        if key not in written:
+            if not options.get("single_file"):
+                options.setdefault("sample_size", 8)
+            written[key] = write_prior(tmp_path_factory.mktemp(kind), kind, **options)
+        return written[key]
+
+    return write
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Every connection fails at once; the addresses that were asked for are listed."""
+    import socket
+
+    asked: list[Any] = []
+
+    def refuse(self: socket.socket, address: Any) -> None:
+        asked.append(address)
+        raise OSError("no network in this test")
+
+    def unknown(host: Any, *_: Any, **__: Any) -> Any:
+        asked.append(host)
+        raise socket.gaierror("no network in this test")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    return asked

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from headstudio.errors import UserError
+from headstudio.findings import State
 from headstudio.guidance import sds
 from headstudio.guidance.debias import VIEWS, WordRemoval, clipped, without_conflicts
 from headstudio.guidance.distill import ScoreDistillation
@@ -193,3 +194,11 @@ def test_a_model_that_cannot_judge_is_named(bert: Path, tmp_path: Path, break_it
                 (folder / file).write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=r"prompts\.debias\.model.*" + ("overhead" if break_it == "no views" else "")):
         WordRemoval(model=str(folder), threshold=0.95, candidates=None)("a red head")
+
+
+def test_the_doctor_tells_a_folder_from_a_model_to_fetch(bert: Path) -> None:
+    (here,) = WordRemoval.look(model=str(bert), threshold=0.95, candidates=None)
+    (elsewhere,) = WordRemoval.look(model="nobody/has-this-model", threshold=0.95, candidates=None)
+    assert here.state is State.READY
+    assert elsewhere.state is State.FETCHED
+    assert "prompts.debias.model" in elsewhere.remedy
