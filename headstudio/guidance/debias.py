@@ -10,8 +10,9 @@ Where the papers leave a choice, the one of threestudio is taken and named.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from headstudio.errors import UserError
+from headstudio.findings import Finding, State
 from headstudio.guidance.sds import Latents
 
 log = logging.getLogger(__name__)
@@ -157,6 +159,20 @@ class WordRemoval:
             if text != prompt:
                 log.info("Prompt for the %s view, without the words that speak against it: %r", view, text)
         return prompts
+
+    @staticmethod
+    def look(*, model: str, **_: object) -> Iterator[Finding]:
+        """What the doctor says of the language model."""
+        from headstudio.guidance.hub import in_cache, is_offline
+
+        what = f"Masked language model {model}"
+        if Path(model).is_dir() or in_cache(model, "")("config.json"):
+            yield Finding(what=what, state=State.READY)
+        elif is_offline():
+            yield Finding(what=what, state=State.LACKING, detail="no folder", remedy="prompts.debias.model=FOLDER")
+        else:
+            remedy = "the run downloads it where the hub can be reached; or prompts.debias.model=FOLDER"
+            yield Finding(what=what, state=State.FETCHED, detail="from the Hugging Face hub", remedy=remedy)
 
     def _view_probabilities(self) -> Callable[[str], Mapping[str, float]]:
         tokenizer, model = self._load()
