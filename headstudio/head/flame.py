@@ -89,6 +89,8 @@ def load_flame(
     lines = flame_landmarks.lines(marks_path, mesh, carried)
     region, names = flame_regions.regions(masks_path, mesh, carried)
     log.info("FLAME %s %s is read from %s; %s.", version, gender, model_path, lines.source)
+    if flame.note:
+        log.warning("%s: %s", model_path, flame.note)
     shape_end = flame_file.NUM_SHAPE
     expression = flame.shapedirs[..., shape_end : shape_end + num_expression]
     return HeadModel(

@@ -30,9 +30,9 @@ NAMES: Mapping[tuple[int, str], tuple[str, ...]] = {
     (2020, "generic"): ("generic_model", "FLAME_NEUTRAL"),
     (2020, "male"): ("male_model", "FLAME_MALE"),
     (2020, "female"): ("female_model", "FLAME_FEMALE"),
-    (2023, "generic"): ("flame2023", "flame2023_no_jaw", "FLAME_NEUTRAL"),
+    (2023, "generic"): ("flame2023", "flame2023_Open", "flame2023_no_jaw", "FLAME_NEUTRAL"),
 }
-SUBFOLDERS = (".", "FLAME2020", "FLAME2023")
+SUBFOLDERS = (".", "FLAME2020", "FLAME2023", "FLAME2023Open")
 SHAPES: Mapping[str, tuple[int, ...]] = {
     "v_template": (NUM_VERTICES, 3),
     "f": (NUM_FACES, 3),
@@ -58,6 +58,7 @@ class FlameFile:
     posedirs: Array  # (5023, 3, 36)
     weights: Array  # (5023, 5), rows sum to 1
     J_regressor: Array  # (5, 5023), rows sum to 1
+    note: str  # what a stand-in says of itself; FLAME says nothing
 
 
 def find_file(path: Path, *, version: int, gender: str) -> Path:
@@ -148,11 +149,14 @@ def read_file(path: Path, *, gender: str) -> FlameFile:
         posedirs=arrays["posedirs"].astype(np.float64),
         weights=weights / weights.sum(1, keepdims=True),
         J_regressor=arrays["J_regressor"].astype(np.float64),
+        note=str(fields.get("note", "")),
     )
 
 
 def beside(key: str, named: str | None, model_path: Path, names: tuple[str, ...]) -> Path | None:
     """A side file: the one that is named, else the first of `names` beside the model or in the folder above it.
+
+    The archives of the side files unpack to folders of their own names (`FLAME_masks/FLAME_masks.pkl`).
 
     Raises:
         UserError: the named one is not there.
@@ -165,7 +169,7 @@ def beside(key: str, named: str | None, model_path: Path, names: tuple[str, ...]
     folders = [model_path.parent]
     if model_path.parent.name in SUBFOLDERS:
         folders.append(model_path.parent.parent)
-    found = (folder / name for name in names for folder in folders)
+    found = (folder / inner / name for name in names for folder in folders for inner in ("", Path(name).stem))
     return next((path for path in found if path.is_file()), None)
 
 
