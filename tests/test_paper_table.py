@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -71,6 +74,20 @@ def test_the_page_is_up_to_date(settings: dict[str, Setting]) -> None:
     page = PAGE.read_text(encoding="utf-8")
     made = paper_table.tables(ROWS, settings)
     assert paper_table.between_markers(page, made) == page, "python -m headstudio.paper_table docs/paper.md"
+
+
+def test_the_commands_of_the_page_compose() -> None:
+    """Every `python -m headstudio.run` there, for every option that it sweeps, and what the prose names."""
+    page = PAGE.read_text(encoding="utf-8")
+    lines = [line.split("  #")[0] for line in page.splitlines() if line.startswith("    python -m headstudio.run ")]
+    assert len(lines) == 4
+    for line in lines:
+        words = [word for word in shlex.split(line) if "=" in word and not word.startswith(("prompt=", "hydra/"))]
+        keys = [word.partition("=")[0] for word in words]
+        for values in itertools.product(*(word.partition("=")[2].split(",") for word in words)):
+            composed([f"{key}={value}" for key, value in zip(keys, values, strict=True)])
+    for named in re.findall(r"`((?:[a-z0-9_.]+=[a-z0-9_.]+ ?)+)`", page.partition("## Side by side")[0]):
+        composed(named.split())
 
 
 def test_values_read_well() -> None:
