@@ -2,8 +2,8 @@
 
 1. `mediapipe_landmark_embedding.npz`: 105 points of MediaPipe's mesh (brows, eyes, lips, nose), as the official code
    uses; the face's oval is not among them and is carried over from the open head.
-2. `flame_static_embedding.pkl`: 51 of the 68 points of iBUG (brows, nose, eyes, lips). One line per brow: the lower
-   one lies a brow's width below.
+2. `flame_static_embedding.pkl`, or DECA's `landmark_embedding.npy`, which holds the same: 51 of the 68 points of iBUG
+   (brows, nose, eyes, lips). One line per brow: the lower one lies a brow's width below.
 3. Neither: the open head's own lines, carried over by `flame_register`.
 
 A pupil is the foremost point of its eyeball, whatever the source. Left and right are the subject's.
@@ -24,10 +24,12 @@ from headstudio.head.bake_landmarks import nearest
 from headstudio.head.flame_file import NUM_FACES, beside, numbers, read_npz
 from headstudio.head.flame_register import Carried, Skinned
 from headstudio.head.model import Polyline
-from headstudio.head.safe_pickle import load_pickle
+from headstudio.head.safe_pickle import load_object_npy, load_pickle
 
 Array = NDArray[Any]
 MEDIAPIPE_FILE, STATIC_FILE = "mediapipe_landmark_embedding.npz", "flame_static_embedding.pkl"
+DECA_FILE = "landmark_embedding.npy"
+DECA_KEYS = {"static_lmk_faces_idx": "lmk_face_idx", "static_lmk_bary_coords": "lmk_b_coords"}
 LINES = (  # name and whether it is closed, in the open head's order
     ("face_oval", True),
     ("lips_outer", True),
@@ -105,7 +107,7 @@ def find_file(landmark_path: str | None, model_path: Path) -> Path | None:
     Raises:
         UserError: the file that is named is not there.
     """
-    return beside("landmark_path", landmark_path, model_path, (MEDIAPIPE_FILE, STATIC_FILE))
+    return beside("landmark_path", landmark_path, model_path, (MEDIAPIPE_FILE, STATIC_FILE, DECA_FILE))
 
 
 def lines(path: Path | None, flame: Skinned, carried: Carried) -> Lines:
@@ -149,9 +151,9 @@ def read_embedding(path: Path) -> Embedding:
     """The lines that a file has.
 
     Raises:
-        UserError: it is neither of the two known embeddings, or its points do not lie on FLAME's triangles.
+        UserError: it is none of the known embeddings, or its points do not lie on FLAME's triangles.
     """
-    content: Any = read_npz(path) if path.suffix == ".npz" else load_pickle(path)
+    content = _content(path)
     if not isinstance(content, dict) or not {"lmk_face_idx", "lmk_b_coords"} <= set(content):
         raise UserError(
             f"{path} is no landmark embedding of FLAME: it lacks lmk_face_idx and lmk_b_coords; "
@@ -175,6 +177,13 @@ def read_embedding(path: Path) -> Embedding:
     skipped = len(points.faces) - NUM_STATIC
     chosen = {name: points.at([skipped + index for index in line]) for name, line in STATIC.items()}
     return Embedding(path, chosen, is_mediapipe=False)
+
+
+def _content(path: Path) -> Any:
+    if path.suffix != ".npy":
+        return read_npz(path) if path.suffix == ".npz" else load_pickle(path)
+    content = load_object_npy(path)
+    return {DECA_KEYS.get(key, key): value for key, value in content.items()} if isinstance(content, dict) else content
 
 
 def _checked(path: Path, faces: Array, weights: Any) -> Points:

@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from headstudio.errors import UserError
 from headstudio.head.pickle_parts import (
     Array,
@@ -69,6 +71,26 @@ def load_pickle(path: Path, *, offset: int = 0) -> Any:
         raise UserError(f"{path} is refused because it is nested too deeply for a file of arrays.") from None
     except Exception as error:  # a damaged pickle raises nearly anything
         raise UserError(f"{path} is no pickle of arrays, or it is cut off ({_short(error)}).") from error
+
+
+def load_object_npy(path: Path) -> Any:
+    """The one Python object that an `.npy` holds (`numpy.save` of a dict), read as `load_pickle` reads.
+
+    Raises:
+        UserError: as `load_pickle`, or the file holds plain numbers or several objects.
+    """
+    try:
+        with path.open("rb") as file:
+            version = np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
+            reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            _, _, dtype = reader(file)  # type: ignore[no-untyped-call]
+            offset = file.tell()
+    except (ValueError, EOFError, OSError) as error:
+        raise UserError(f"{path} cannot be read as an .npy ({_short(error)}).") from error
+    held = load_pickle(path, offset=offset) if dtype.hasobject else None
+    if not isinstance(held, np.ndarray) or held.dtype != object or held.size != 1:
+        raise UserError(f"{path} does not hold one Python object, as numpy.save writes a dict.")
+    return held.item()
 
 
 def _scan(content: bytes) -> None:
