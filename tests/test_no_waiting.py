@@ -80,6 +80,8 @@ class BlindRenderer:
     device = "meta"
 
     def __call__(self, gaussians: Gaussians, cameras: Cameras, background: Tensor) -> Render:
+        assert not torch.is_autocast_enabled(background.device.type)
+        assert {gaussians.means.dtype, gaussians.quats.dtype, gaussians.scales.dtype} == {torch.float32}
         means2d, _ = project(gaussians.means, cameras)
         means2d.retain_grad()
         count, size = means2d.shape[:2]
@@ -137,7 +139,8 @@ def test_a_step_waits_for_nothing(
         with no_waiting():
             result = trainer._step(step, parts, optimizer, timer, health)
     assert result.render.means2d.grad is not None
-    assert all(parameter.grad is not None for name, parameter in parts.avatar.named_parameters())
+    gradients = [parameter.grad for parameter in parts.avatar.parameters()]
+    assert all(gradient is not None and gradient.dtype == torch.float32 for gradient in gradients)
     with no_waiting(), pytest.raises((Waits, RuntimeError)):
         health.verify()  # the loop's own reading is what it is
 
