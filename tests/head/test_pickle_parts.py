@@ -92,7 +92,7 @@ def test_one_text_used_a_hundred_times_is_in_memory_once(tmp_path: Path) -> None
 
 
 # A list of two lists that are one, thirty times over: a billion lists for whoever writes them out.
-BILLION = b"]q\x00" + b"".join(b"](h%ch%ceq%c" % (i, i, i + 1) for i in range(30)) + b"q\x64"
+BILLION = b"]q\x000" + b"".join(b"](h%ch%ceq%c0" % (i, i, i + 1) for i in range(30)) + b"h\x1e"
 
 
 @pytest.mark.parametrize(
