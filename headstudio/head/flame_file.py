@@ -213,8 +213,9 @@ def _check_kind(path: Path, fields: Mapping[str, Any], gender: str) -> None:
     if lacking := [name for name in SHAPES if name not in fields]:
         there = ", ".join(sorted(fields)[:8]) or "nothing"
         raise UserError(f"{path} lacks {', '.join(lacking)}, which every FLAME model has; it holds {there}.")
-    stored = fields.get("gender", "")
-    said = (stored.decode("latin1") if isinstance(stored, bytes) else str(stored)).lower().replace("neutral", "generic")
+    stored = np.asarray(fields.get("gender", "")).ravel()[:1].tolist()
+    said = "".join(word.decode("latin1") if isinstance(word, bytes) else str(word) for word in stored).lower()
+    said = said.replace("neutral", "generic")
     if said in ("generic", "male", "female") and said != gender:
         raise UserError(f"{path}: gender is {said} but the setting is head.gender={gender}; set head.gender={said}.")
 

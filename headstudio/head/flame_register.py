@@ -61,21 +61,26 @@ class Skinned:
         shares = np.zeros((3, len(self.vertices)))
         for row, side in enumerate(("left", "right")):
             shares[row, self.foremost(eyes[side])] = 1.0
-        np.add.at(shares[2], self._parted().ravel(), 1.0)
+        np.add.at(shares[2], self._parted(shares[:2] @ self.vertices).ravel(), 1.0)
         return shares / shares.sum(1, keepdims=True)
 
-    def _parted(self, *, middle: float = 0.06, reach: float = 0.05, depth: float = 0.06) -> Array:
-        """(n, 2) neighbours in the middle of the face between which the jaw parts the lips (lengths: world units)."""
+    def _parted(self, pupils: Array, *, middle: float = 0.17, reach: float = 0.14, depth: float = 0.17) -> Array:
+        """(n, 2) neighbours in the middle of the face between which the jaw parts the lips.
+
+        The lengths are in distances between the `pupils` (2, 3).
+        """
         from scipy.spatial import cKDTree
 
-        front = np.flatnonzero((np.abs(self.vertices[:, 0]) < middle) & (self.vertices[:, 2] > 0))
-        pairs = front[cKDTree(self.vertices[front]).query_pairs(reach, output_type="ndarray")]
+        unit, centre = float(np.linalg.norm(pupils[0] - pupils[1])), pupils.mean(0)
+        aside, forward = np.abs(self.vertices[:, 0] - centre[0]), self.vertices[:, 2] - centre[2]
+        front = np.flatnonzero((aside < middle * unit) & (forward > -unit))
+        pairs = front[cKDTree(self.vertices[front]).query_pairs(reach * unit, output_type="ndarray")]
         jump = np.abs(np.diff(self.weights[pairs, JAW], axis=1)[:, 0])
         parted = pairs[jump > max(0.7 * jump.max(initial=0), 0.1)]
         if not len(parted):
             raise ValueError("no lips in the middle of the face are parted by the jaw")
         z = self.vertices[parted, 2].mean(1)
-        return np.asarray(parted[z > z.max() - depth])
+        return np.asarray(parted[z > z.max() - depth * unit])
 
 
 @dataclass(frozen=True)
