@@ -1,10 +1,10 @@
-# make setup | demo | test | test-slurm | check | bench. Everything runs in .venv, which is made when it is missing or outdated.
+# make setup | demo | test | test-slurm | check | bench | bench-gpu. Everything runs in .venv, which is made when it is missing or outdated.
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.headstudio-installed
 
-.PHONY: setup demo test test-slurm check bench
+.PHONY: setup demo test test-slurm check bench bench-gpu
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -34,3 +34,7 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	$(PY) -m headstudio.bench
+
+# Parity, speed and memory on an NVIDIA GPU; one sentence where there is none
+bench-gpu: $(STAMP)
+	$(PY) -m headstudio.bench_gpu --text results/bench_gpu.txt

@@ -4,8 +4,8 @@
     python -m headstudio.standins FOLDER --real-size the networks in their real size: 6 GB of random numbers, for a GPU
 
 They have the real names, layouts and shapes and made-up content: what works with them works with the real files, but
-no head comes of it. The networks are a tenth as wide unless told otherwise. FOLDER/env sets the variables that point
-to them; nothing outside FOLDER is written.
+no head comes of it. The networks are a tenth as wide and see pictures of 128 pixels unless told otherwise. FOLDER/env
+sets the variables that point to them; nothing outside FOLDER is written.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--real-size", action="store_true")
     chosen = parser.parse_args(words)
     try:
-        env = write_all(chosen.folder.absolute(), divisor=1 if chosen.real_size else 10)
+        small = {} if chosen.real_size else {"divisor": 10, "sample_size": 16}
+        env = write_all(chosen.folder.absolute(), **small)
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
@@ -46,7 +47,7 @@ def main(words: Sequence[str] | None = None) -> int:
     return 0
 
 
-def write_all(folder: Path, *, divisor: int, sample_size: int | None = None) -> Path:
+def write_all(folder: Path, *, divisor: int = 1, sample_size: int | None = None) -> Path:
     """Write FLAME 2020, Realistic Vision 5.1 with VAE and ControlNet, and a TalkSHOW clip.
 
     Args:
