@@ -23,7 +23,7 @@ code detaches neither the area nor its root.)
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from jaxtyping import Float
@@ -38,9 +38,12 @@ if TYPE_CHECKING:
 
 
 class Regularisation(Protocol):
-    """What an option of the group `reg` is: named loss terms, already weighted, to be added."""
+    """What an option of the group `reg` is: named loss terms, already weighted, to be added.
 
-    def __call__(self, avatar: RiggedGaussians, frames: Frames, step: int) -> dict[str, Tensor]: ...
+    Each works on the representations that accept it (`Representation.regularisation`).
+    """
+
+    def __call__(self, avatar: Any, frames: Frames, step: int) -> dict[str, Tensor]: ...
 
 
 def position_excess(

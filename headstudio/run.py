@@ -171,7 +171,7 @@ def judged(config: DictConfig, paths: RunPaths, metrics: dict[str, Any]) -> dict
 
     renderer = make(config.renderer)
     avatar = load_avatar(paths.avatar, make(config.head)).to(renderer.device)
-    return evaluate.judge(metrics, avatar, renderer, config.prompt)
+    return evaluate.judge(metrics, avatar, avatar.renderer(renderer), config.prompt)
 
 
 def build(config: DictConfig) -> Parts:
@@ -188,7 +188,7 @@ def build(config: DictConfig) -> Parts:
     head = make(config.head)
     motion = make(config.motion)(head)
     avatar = make(config.representation)(head, generator, init=make(config.init)).to(device)
-    densify = make(config.densify)
+    reg, densify, optim = fitting(avatar, reg, make(config.densify), optim)
     densify.check(avatar)
     log.info("Loading the prior")
     prior = make(config.prior)(device, make(config.memory))
@@ -196,7 +196,7 @@ def build(config: DictConfig) -> Parts:
         camera=camera,
         motion=motion,
         avatar=avatar,
-        renderer=renderer,
+        renderer=avatar.renderer(renderer),
         control=make(config.control),
         guidance=make(config.guidance)(prior, make(config.prompts)(prior)),
         reg=reg,
@@ -205,6 +205,15 @@ def build(config: DictConfig) -> Parts:
         generator=generator,
         device=device,
     )
+
+
+def fitting(avatar: Any, reg: Any, densify: Any, optim: Any) -> tuple[Any, Any, Any]:
+    """The three parts as the representation uses them; says so where it has no use for one of them."""
+    fits = avatar.regularisation(reg), avatar.densification(densify)
+    for group, given, used in zip(("reg", "densify"), (reg, densify), fits, strict=True):
+        if type(used) is not type(given):
+            log.info("This representation has no use for %s: %s takes its place", group, type(used).__name__)
+    return *fits, avatar.optimisation(optim)
 
 
 def make(node: DictConfig) -> Any:

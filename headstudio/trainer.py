@@ -22,13 +22,13 @@ from headstudio.runstate import RunPaths, save_checkpoint
 from headstudio.timer import PhaseTimer
 
 if TYPE_CHECKING:
-    from headstudio.avatar.densify import Densifier, NoDensification
-    from headstudio.avatar.rigged import RiggedGaussians
+    from headstudio.avatar.densify import Densification
+    from headstudio.avatar.representation import Representation
     from headstudio.guidance.control import LandmarkControl
     from headstudio.guidance.distill import ScoreDistillation
     from headstudio.motion import Motion
     from headstudio.reg import Regularisation
-    from headstudio.render import Renderer
+    from headstudio.render import SceneRenderer
     from headstudio.types import Cameras, Render
 
 log = logging.getLogger(__name__)
@@ -40,12 +40,12 @@ class Parts:
 
     camera: Callable[[int, torch.Generator], Cameras]
     motion: Motion
-    avatar: RiggedGaussians
-    renderer: Renderer
+    avatar: Representation
+    renderer: SceneRenderer
     control: LandmarkControl
     guidance: ScoreDistillation
     reg: Regularisation
-    densify: Densifier | NoDensification
+    densify: Densification
     optim: Adam
     generator: torch.Generator  # the only source of randomness; lives on the CPU
     device: torch.device

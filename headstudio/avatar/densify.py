@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -54,13 +54,13 @@ class Every:
 
 
 class Densification(Protocol):
-    """What an option of the group `densify` is."""
+    """What an option of the group `densify` is; each works on the representations that accept it."""
 
-    def check(self, avatar: GaussianAvatar) -> None: ...
+    def check(self, avatar: Any) -> None: ...
 
     def step(
         self,
-        avatar: GaussianAvatar,
+        avatar: Any,
         optimizer: torch.optim.Optimizer,
         render: Render,
         step: int,

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from headstudio.avatar.frames import Frames
+from headstudio.avatar.representation import Representation
 from headstudio.errors import UserError
 from headstudio.head.model import HeadModel
-
-if TYPE_CHECKING:
-    from headstudio.avatar.densify import Densification
-    from headstudio.optim import Adam
-    from headstudio.reg import Regularisation
-    from headstudio.render import Renderer, SceneRenderer
+from headstudio.types import Gaussians, Pose, PosedHead
 
 A = TypeVar("A", bound="GaussianAvatar")
 
@@ -24,7 +21,7 @@ WIDTHS = {"means": 3, "log_scales": 3, "quats": 4, "color_logits": 3, "opacity_l
 PER_GAUSSIAN = tuple(WIDTHS)
 
 
-class GaussianAvatar(nn.Module):
+class GaussianAvatar(Representation):
     """N Gaussians with the parameters of `WIDTHS`, and whatever a subclass adds in `others`.
 
     `means` (N, 3) and exp(`log_scales`) (N, 3) are in a unit that the subclass chooses, `quats` (N, 4) are wxyz of any
@@ -34,7 +31,6 @@ class GaussianAvatar(nn.Module):
     others: tuple[str, ...] = ()  # names of parameters that are not per Gaussian
     carried_names: tuple[str, ...] = ()  # names of integer buffers (N,) that follow their Gaussian
 
-    head: HeadModel
     means: nn.Parameter
     log_scales: nn.Parameter
     quats: nn.Parameter
@@ -109,22 +105,13 @@ class GaussianAvatar(nn.Module):
         doomed[preference.argmax()] = False
         return doomed
 
+    def pose(self, pose: Pose) -> tuple[PosedHead, Frames, Gaussians]:
+        """See `Representation`."""
+        raise NotImplementedError
+
     def rest_scales(self) -> Float[Tensor, "N 3"]:
         """Standard deviations in world units on the head at rest with its present shape."""
         raise NotImplementedError
-
-    def renderer(self, given: Renderer) -> SceneRenderer:
-        """See `Representation`: the one of the setting, as for the other three."""
-        return given
-
-    def regularisation(self, given: Regularisation) -> Regularisation:
-        return given
-
-    def densification(self, given: Densification) -> Densification:
-        return given
-
-    def optimisation(self, given: Adam) -> Adam:
-        return given
 
 
 def _like(value: Tensor, other: Tensor) -> Tensor:

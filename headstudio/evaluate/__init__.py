@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from headstudio.render import Renderer
+    from headstudio.render import SceneRenderer
+
+
+UNRIGGED = "the avatar is not made of Gaussians that are rigged to triangles"
+"""Why some metrics say nothing about some representations."""
 
 
 @dataclass(frozen=True)
@@ -15,7 +19,7 @@ class Judgement:
     """What one metric found.
 
     `scores` are the numbers that tables and dashboards show. `details` is what they are means of (per view, per pose),
-    as JSON can hold it.
+    as JSON can hold it. A metric that does not apply to an avatar has no scores and says why ("not_measured").
     """
 
     scores: dict[str, float] = field(default_factory=dict)
@@ -25,7 +29,7 @@ class Judgement:
 class Metric(Protocol):
     """One entry of the `metrics` group."""
 
-    def __call__(self, avatar: Any, renderer: Renderer, prompt: str) -> Judgement:
+    def __call__(self, avatar: Any, renderer: SceneRenderer, prompt: str) -> Judgement:
         """Judge `avatar`, a representation with `pose(pose)` and `head`, against the sentence that made it.
 
         The same avatar gives the same scores: what a metric draws at random it seeds itself.
@@ -44,7 +48,7 @@ def prepare(metrics: Mapping[str, Any]) -> None:
             metric.prepare()
 
 
-def judge(metrics: Mapping[str, Metric], avatar: Any, renderer: Renderer, prompt: str) -> dict[str, Any]:
+def judge(metrics: Mapping[str, Metric], avatar: Any, renderer: SceneRenderer, prompt: str) -> dict[str, Any]:
     """All scores side by side, and under "details" what each entry of `metrics` has to say beyond them.
 
     Raises:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from headstudio.evaluate.framing import Framing
     from headstudio.head.model import HeadModel
-    from headstudio.render import Renderer
+    from headstudio.render import SceneRenderer
 
 log = logging.getLogger(__name__)
 REGIONS = ("sclera", "iris", "teeth", "tongue", "mouth", "socket", "lips")  # what the synthetic world paints by
@@ -63,7 +63,7 @@ class Alignment:
             "soften_px": soften_px,
         }
 
-    def __call__(self, avatar: Any, renderer: Renderer, prompt: str) -> Judgement:
+    def __call__(self, avatar: Any, renderer: SceneRenderer, prompt: str) -> Judgement:
         """{"alignment_rest": ..., "alignment_rest/lips": ..., "alignment_animation": ..., ...}.
 
         `alignment_rest` is the share of the named attributes that are right, `alignment_animation` that of the pairs

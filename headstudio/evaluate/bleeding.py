@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from headstudio.evaluate import Judgement
+from headstudio.evaluate import UNRIGGED, Judgement
 from headstudio.motion.evaluation import evaluation_poses
 from headstudio.render.mesh import rasterise_mesh
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from headstudio.evaluate.framing import Framing
-    from headstudio.render import Renderer
+    from headstudio.render import SceneRenderer
     from headstudio.types import Pose
 
 MOUTH, POSES = "mouth", ("rest", "mouth_open")
@@ -61,15 +61,15 @@ class Bleeding:
         self.min_pixels, self.min_alpha = min_pixels, min_alpha
 
     @torch.no_grad()
-    def __call__(self, avatar: Any, renderer: Renderer, prompt: str) -> Judgement:
-        """{"color_bleeding", "color_bleeding/lips", ..., "mouth_opening"}; nothing without a rig to triangles."""
+    def __call__(self, avatar: Any, renderer: SceneRenderer, prompt: str) -> Judgement:
+        """{"color_bleeding", "color_bleeding/lips", ..., "mouth_opening"}; without a rig to triangles a note."""
         if getattr(avatar, "triangle", None) is None:
-            return Judgement()
+            return Judgement(details={"not_measured": UNRIGGED})
         found: dict[str, list[float]] = {}
         scores: dict[str, float] = {}
         poses = evaluation_poses(avatar.head)
         for pose_name in (name for name in POSES if name in poses):
-            pose = poses[pose_name].to(avatar.means.device)
+            pose = poses[pose_name].to(avatar.head.v_template.device)
             seen = self._faces(avatar, pose)
             for name, parts in self.regions.items():
                 faces = self._of_region(avatar, parts)
@@ -97,7 +97,7 @@ class Bleeding:
         return torch.isin(avatar.head.face_region.cpu(), numbers)
 
     def _compare(
-        self, avatar: Any, renderer: Renderer, pose: Pose, mine: Bool[Tensor, " N"], pixels: Bool[Tensor, "B H W"]
+        self, avatar: Any, renderer: SceneRenderer, pose: Pose, mine: Bool[Tensor, " N"], pixels: Bool[Tensor, "B H W"]
     ) -> tuple[float | None, float]:
         """Mean difference of colour (None: the region shows no colour of its own) and mean share of its Gaussians."""
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from headstudio.evaluate.clip_model import ClipModel
-    from headstudio.render import Renderer
+    from headstudio.render import SceneRenderer
     from headstudio.types import Cameras
 
 
@@ -79,7 +79,7 @@ class ClipScore:
             model.prepare()
 
     @torch.no_grad()
-    def __call__(self, avatar: Any, renderer: Renderer, prompt: str) -> Judgement:
+    def __call__(self, avatar: Any, renderer: SceneRenderer, prompt: str) -> Judgement:
         """The scores named above, per model, of the avatar at rest."""
         pose = avatar.head.neutral_pose()
         pictures = [self.framing.photograph(avatar, renderer, pose, cameras).rgb for cameras in self.rings]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from headstudio.evaluate.framing import Framing
     from headstudio.head.model import HeadModel
-    from headstudio.render import Renderer
+    from headstudio.render import SceneRenderer
     from headstudio.types import MeshRaster, Pose
 
 MOUTH = "mouth_open"
@@ -40,9 +40,9 @@ class _Motion:
 class Driving:
     """Landmark agreement between driven head and rendered avatar, and lip separation; for any prior and any sentence.
 
-    Each Gaussian is painted with its own displacement from rest to the pose, so that a picture of the avatar at rest
-    shows, pixel by pixel, where what one sees there will go. Under each landmark of the head that a camera sees at
-    rest, this is compared with where the landmark itself goes.
+    Each Gaussian (of a mesh: each vertex) is painted with its own displacement from rest to the pose, so that a
+    picture of the avatar at rest shows, pixel by pixel, where what one sees there will go. Under each landmark of
+    the head that a camera sees at rest, this is compared with where the landmark itself goes.
 
     * `landmark_error`: mean distance of the two over the poses, landmarks and cameras, in distances between the eyes.
       0: what one sees goes exactly with the head. A landmark under which the avatar is not there (opacity below
@@ -63,18 +63,18 @@ class Driving:
         self.cameras = framing.cameras(azimuths_deg, elevation_deg)
 
     @torch.no_grad()
-    def __call__(self, avatar: Any, renderer: Renderer, prompt: str) -> Judgement:
+    def __call__(self, avatar: Any, renderer: SceneRenderer, prompt: str) -> Judgement:
         """{"landmark_error", "lip_separation"}; nothing for a pose that the head cannot do.
 
         FLAME cannot blink or smile by name, so its landmark error is that of an open mouth and a turned head. A head
         without outlined eyes has no landmark error, one without lips (line and region) no lip separation.
         """
         poses = evaluation_poses(avatar.head)
-        rest = poses.pop("rest").to(avatar.means.device)
+        rest = poses.pop("rest").to(avatar.head.v_template.device)
         errors: dict[str, float] = {}
         scores: dict[str, float] = {}
         for name, pose in poses.items():
-            motion = self._motion(avatar, renderer, rest, pose.to(avatar.means.device))
+            motion = self._motion(avatar, renderer, rest, pose.to(avatar.head.v_template.device))
             scale = _between_eyes(avatar.head, motion)
             if scale and (distances := self._landmark_distances(avatar.head, motion)):
                 errors[name] = round(sum(distances) / len(distances) / scale, 5)
@@ -84,10 +84,10 @@ class Driving:
             scores = {"landmark_error": round(sum(errors.values()) / len(errors), 5), **scores}
         return Judgement(scores, {"landmark_error": errors} if errors else {})
 
-    def _motion(self, avatar: Any, renderer: Renderer, rest: Pose, pose: Pose) -> _Motion:
-        before, _, at_rest = avatar.pose(rest)
-        posed, _, moved = avatar.pose(pose)
-        flow = moved.means[0] - at_rest.means[0]
+    def _motion(self, avatar: Any, renderer: SceneRenderer, rest: Pose, pose: Pose) -> _Motion:
+        at_rest, moved = avatar.pose(rest)[2], avatar.pose(pose)[2]
+        before, posed = avatar.head(avatar.shape, rest), avatar.head(avatar.shape, pose)  # the avatar's may stand still
+        flow = moved.points[0] - at_rest.points[0]
         reach = float(flow.abs().max().clamp(min=1e-9))
         colors = 0.5 + 0.5 * flow / reach  # a colour lies in [0, 1]
         drawn = self.framing.photograph(avatar, renderer, rest, self.cameras, colors=colors, background=(0.5, 0.5, 0.5))

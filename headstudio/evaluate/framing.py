@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-    from headstudio.render import Renderer
+    from headstudio.render import SceneRenderer
     from headstudio.types import Cameras, Pose, Render
 
 
@@ -45,7 +45,7 @@ class Framing:
     def photograph(
         self,
         avatar: Any,
-        renderer: Renderer,
+        renderer: SceneRenderer,
         pose: Pose,
         cameras: Cameras,
         *,
@@ -55,16 +55,17 @@ class Framing:
         """The avatar at one pose, seen by each camera.
 
         Args:
-            avatar: a representation with `pose(pose)` and `means`.
+            avatar: a representation with `pose(pose)` and `head`.
             renderer: draws it.
             pose: one (P = 1).
             cameras: from `cameras`.
-            colors: in place of the avatar's own, RGB in [0, 1]; any quantity that a pixel should average can be one.
+            colors: in place of the avatar's own, one for each Gaussian (of a mesh: vertex), RGB in [0, 1]; any quantity
+                that a pixel should average can be one.
             background: in place of the framing's.
         """
-        device = avatar.means.device
-        gaussians = avatar.pose(pose.to(device))[2]
+        device = avatar.head.v_template.device
+        scene = avatar.pose(pose.to(device))[2]
         if colors is not None:
-            gaussians = replace(gaussians, colors=colors.to(device))
+            scene = scene.painted(colors.to(device))
         behind = torch.tensor([float(v) for v in background or self.background], device=device)
-        return renderer(gaussians, cameras.to(device), behind)
+        return renderer(scene, cameras.to(device), behind)

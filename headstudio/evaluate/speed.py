@@ -11,7 +11,7 @@ from headstudio.camera import ring, select
 from headstudio.evaluate import Judgement
 
 if TYPE_CHECKING:
-    from headstudio.render import Renderer
+    from headstudio.render import SceneRenderer
 
 
 class Speed:
@@ -32,9 +32,9 @@ class Speed:
         self.cameras = [select(around, index) for index in range(views)]
 
     @torch.no_grad()
-    def __call__(self, avatar: Any, renderer: Renderer, prompt: str) -> Judgement:
-        """{"gaussians": N, "render_fps": ...}."""
-        device = avatar.means.device
+    def __call__(self, avatar: Any, renderer: SceneRenderer, prompt: str) -> Judgement:
+        """{"gaussians": N, "render_fps": ...}; a mesh has 0 Gaussians."""
+        device = avatar.head.v_template.device
         pose = avatar.head.neutral_pose().to(device)
         seconds = []
         for cameras in [self.cameras[0], *self.cameras]:

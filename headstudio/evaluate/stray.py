@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from headstudio.evaluate import Judgement
+from headstudio.evaluate import UNRIGGED, Judgement
 
 if TYPE_CHECKING:
-    from headstudio.render import Renderer
+    from headstudio.render import SceneRenderer
 
 
 class Stray:
@@ -29,11 +29,11 @@ class Stray:
         self.reach = reach
 
     @torch.no_grad()
-    def __call__(self, avatar: Any, renderer: Renderer, prompt: str) -> Judgement:
-        """{"stray_share", "stray_distance"}; nothing for a representation that is not rigged to triangles."""
+    def __call__(self, avatar: Any, renderer: SceneRenderer, prompt: str) -> Judgement:
+        """{"stray_share", "stray_distance"}; without a rig to triangles a note why not."""
         triangle = getattr(avatar, "triangle", None)
         if triangle is None:
-            return Judgement()
+            return Judgement(details={"not_measured": UNRIGGED})
         _, frames, gaussians = avatar.pose(avatar.head.neutral_pose())
         away = torch.linalg.vector_norm(gaussians.means[0] - frames.origin[0, triangle], dim=-1).double()
         weight = gaussians.opacities.double() / gaussians.opacities.double().sum()

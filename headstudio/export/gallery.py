@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from headstudio.motion import Motion
-    from headstudio.render import Renderer
+    from headstudio.render import SceneRenderer
     from headstudio.runstate import RunPaths
 
 VIEWS: dict[str, float] = {"front": 0.0, "45 left": 45.0, "left": 90.0, "back": 180.0, "right": -90.0}
@@ -71,7 +71,7 @@ class Gallery:
         self.chunk = chunk
 
     def __call__(
-        self, avatar: Any, renderer: Renderer, motion: Motion, paths: RunPaths, generator: torch.Generator
+        self, avatar: Any, renderer: SceneRenderer, motion: Motion, paths: RunPaths, generator: torch.Generator
     ) -> dict[str, Path]:
         """Write turntable.mp4, animation.mp4 and grid.png; returns where they lie.
 
@@ -93,7 +93,7 @@ class Gallery:
     def num_frames(self) -> int:
         return max(1, round(self.seconds * self.fps))
 
-    def turntable(self, avatar: Any, renderer: Renderer) -> Iterator[Float[Tensor, "3 H W"]]:
+    def turntable(self, avatar: Any, renderer: SceneRenderer) -> Iterator[Float[Tensor, "3 H W"]]:
         """One turn of the camera around the neutral head, as pictures in [0, 1]; it moves to the subject's left."""
         cameras = ring(
             self.num_frames,
@@ -107,14 +107,14 @@ class Gallery:
         return self.pictures(avatar, renderer, cameras, avatar.head.neutral_pose())
 
     def animation(
-        self, avatar: Any, renderer: Renderer, motion: Motion, generator: torch.Generator
+        self, avatar: Any, renderer: SceneRenderer, motion: Motion, generator: torch.Generator
     ) -> Iterator[Float[Tensor, "3 H W"]]:
         """The head talking while the camera swings once to both sides."""
         pose = motion.sequence(self.num_frames / self.fps, self.fps, generator)
         turn = 2.0 * torch.pi * torch.arange(self.num_frames) / self.num_frames
         return self.pictures(avatar, renderer, self._cameras(self.sway_deg * torch.sin(turn)), pose)
 
-    def write_grid(self, avatar: Any, renderer: Renderer, path: Path) -> None:
+    def write_grid(self, avatar: Any, renderer: SceneRenderer, path: Path) -> None:
         """The evaluation poses in rows, `VIEWS` in columns."""
         poses = evaluation_poses(avatar.head)
         cameras = self._cameras(torch.tensor(list(VIEWS.values())))
@@ -124,7 +124,7 @@ class Gallery:
 
     @torch.no_grad()
     def pictures(
-        self, avatar: Any, renderer: Renderer, cameras: Cameras, pose: Pose
+        self, avatar: Any, renderer: SceneRenderer, cameras: Cameras, pose: Pose
     ) -> Iterator[Float[Tensor, "3 H W"]]:
         """The avatar seen by each camera in turn; one pose for all of them, or one each.
 
@@ -135,8 +135,8 @@ class Gallery:
         still = avatar.pose(pose)[2] if len(pose) == 1 else None
         for first in range(0, len(cameras), self.chunk):
             part = slice(first, first + self.chunk)
-            gaussians = still or avatar.pose(Pose(expression=pose.expression[part], joints=pose.joints[part]))[2]
-            yield from renderer(gaussians, select(cameras, part), background).rgb.cpu()
+            scene = still or avatar.pose(Pose(expression=pose.expression[part], joints=pose.joints[part]))[2]
+            yield from renderer(scene, select(cameras, part), background).rgb.cpu()
 
     def _cameras(self, azimuth_deg: Float[Tensor, " B"]) -> Cameras:
         return cameras_from_orbit(

@@ -1,7 +1,7 @@
 """Z-buffered triangle meshes on the CPU: which triangle each pixel sees.
 
 Landmarks are culled against it, the synthetic world is painted on it, and metrics read regions from it. It has
-no gradient; the avatar itself is rendered by the Gaussian renderers.
+no gradient; Gaussian avatars are drawn by the Gaussian renderers, a textured mesh by `mesh_renderer` on top of this.
 """
 
 from __future__ import annotations

@@ -67,7 +67,8 @@ def views(avatar_file: Path, head: HeadModel, size: int) -> list[Float[Tensor, "
     from headstudio.motion.evaluation import evaluation_poses
     from headstudio.render.cpu import CpuRenderer
 
-    avatar, renderer = load_avatar(avatar_file, head), CpuRenderer()
+    avatar = load_avatar(avatar_file, head)
+    renderer = avatar.renderer(CpuRenderer())
     poses = evaluation_poses(head)
     pictures = []
     for name, azimuth_deg in VIEWS:

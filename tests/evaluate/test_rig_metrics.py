@@ -12,7 +12,7 @@ from parts import fresh_avatar, metric
 
 from headstudio.avatar.frames import triangle_frames
 from headstudio.avatar.rigged import RiggedGaussians
-from headstudio.evaluate import Judgement
+from headstudio.evaluate import UNRIGGED, Judgement
 from headstudio.motion.evaluation import evaluation_poses
 from headstudio.render.cpu import CpuRenderer
 
@@ -133,7 +133,8 @@ def test_stray_gaussians_are_counted_by_their_opacity(avatar: RiggedGaussians) -
 
 @pytest.mark.parametrize("name", ["bleeding", "stray"])
 def test_what_is_not_rigged_to_triangles_is_not_measured(avatar: RiggedGaussians, name: str) -> None:
-    assert metric(name)(Frozen(avatar), CpuRenderer(), "a head") == Judgement()
+    found = metric(name)(Frozen(avatar), CpuRenderer(), "a head")
+    assert found == Judgement(details={"not_measured": UNRIGGED})
 
 
 def test_pictures_of_quantities_average_them(avatar: RiggedGaussians) -> None:
