@@ -221,9 +221,10 @@ def lacking_sentence(sources: Sequence[Source]) -> str:
         return f"{'; '.join(dict.fromkeys(local))}; {layouts}."
     repositories = ", ".join(dict.fromkeys(f"{s.named} ({_files(sources, s.key)})" for s in sources))
     keys = ", ".join(dict.fromkeys(f"prior.{s.key}" for s in sources))
+    began = " (an earlier download was interrupted)" if any("interrupted" in s.problem for s in sources) else ""
     return (
-        f"The Hugging Face hub can't be reached (or HF_HUB_OFFLINE=1), and its cache lacks {repositories}; fill it "
-        f"with `hf download` where there is a connection, or point {keys} at folders that hold these files."
+        f"The Hugging Face hub can't be reached (or HF_HUB_OFFLINE=1), and its cache lacks {repositories}{began}; fill "
+        f"it with `hf download` where there is a connection, or point {keys} at folders that hold these files."
     )
 
 
@@ -249,20 +250,24 @@ def look(
 
 
 def _finding(what: str, group: Sequence[Source]) -> Finding:
-    key, named = group[0].key, group[0].named
+    key, named, files = group[0].key, group[0].named, _files(group, group[0].key)
     bad = [source for source in group if not source.ready]
     if not bad:
         return Finding(what=what, state=State.READY, detail=group[0].place.value)
-    remedy = f"prior.{key}=FOLDER with {_files(group, key)}, or HEADSTUDIO_* in the environment"
+    parts = ", ".join(source.component for source in bad)
+    if broken := "; ".join(dict.fromkeys(s.problem for s in bad if s.place is Place.BROKEN)):
+        return Finding(what=what, state=State.BROKEN, detail=broken, remedy=f"prior.{key}=FOLDER with {files}")
+    if not is_hub_id(named):
+        detail = "; ".join(dict.fromkeys(source.problem for source in bad))
+        return Finding(what=what, state=State.LACKING, detail=detail, remedy=f"prior.{key}=FOLDER with {files}")
     if bad[0].place is Place.HUB:
         size = f"about {PUBLISHED_GB[named]:.2g} GB, " if named in PUBLISHED_GB else ""
-        detail = f"{size}{', '.join(source.component for source in bad)} from the Hugging Face hub"
-        return Finding(what=what, state=State.FETCHED, detail=detail, remedy=f"the run downloads it; or {remedy}")
-    broken = [source for source in bad if source.place is Place.BROKEN]
-    state = State.BROKEN if broken else State.LACKING
-    return Finding(
-        what=what, state=state, detail="; ".join(dict.fromkeys(s.problem for s in broken or bad)), remedy=remedy
-    )
+        detail = f"{size}{parts} from the Hugging Face hub"
+        remedy = f"the run downloads it; or prior.{key}=FOLDER with {files}"
+        return Finding(what=what, state=State.FETCHED, detail=detail, remedy=remedy)
+    detail = f"{parts} not in the Hugging Face cache, and HF_HUB_OFFLINE=1 forbids to download"
+    remedy = f"`hf download {named} {files.replace(',', '')}`, or prior.{key}=FOLDER with these files"
+    return Finding(what=what, state=State.LACKING, detail=detail, remedy=remedy)
 
 
 def _is_packaged(folder: Path) -> bool:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from torch import Tensor
 
 from headstudio.guidance import precision
-from headstudio.guidance.memory import Memory, unlimited
+from headstudio.guidance.memory import AutoMemory, Memory, unlimited
 from headstudio.guidance.prior import Prior, load_prior
 from headstudio.guidance.sampling import GuidedNoise, denoise
 
@@ -214,3 +217,21 @@ def test_a_gpu_answers_as_the_processor_does(standin: Standin) -> None:
     torch.testing.assert_close(
         gpu.encode_images(pictures().cuda()).cpu(), cpu.encode_images(pictures()), atol=0.05, rtol=0.05
     )
+
+
+@pytest.mark.parametrize("kind", ["rv51", "sd15", "sd21"])
+def test_the_shipped_settings_read_their_folders_from_the_environment(
+    standin: Standin, kind: str, monkeypatch: pytest.MonkeyPatch, no_network: list[Any]
+) -> None:
+    files = standin(kind)
+    monkeypatch.setenv(f"HEADSTUDIO_{kind.upper()}", str(files.path))
+    monkeypatch.setenv("HEADSTUDIO_CONTROLNET", str(files.controlnet_path))
+    if files.vae_path:
+        monkeypatch.setenv(f"HEADSTUDIO_{kind.upper()}_VAE", str(files.vae_path))
+    settings = OmegaConf.load(Path(__file__).parents[2] / "conf" / "prior" / f"{kind}.yaml")
+    prior = instantiate(settings, dtype="float32")("cpu", AutoMemory(views=2))
+    expected = load(files)
+    assert torch.equal(prior.vae.quant_conv.weight, expected.vae.quant_conv.weight)
+    assert torch.equal(prior.controlnet.conv_in.weight, expected.controlnet.conv_in.weight)
+    assert prior.vae.dtype == torch.float32
+    assert not no_network

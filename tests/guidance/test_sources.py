@@ -224,6 +224,9 @@ def test_an_interrupted_download_is_told(standin: Standin, cache: Path) -> None:
     assert "unet/diffusion_pytorch_model.safetensors" in unet.problem
     assert "interrupted" in unet.problem
     assert {source.place for source in rest} == {Place.CACHED}
+    told = rf"its cache lacks {BASE_ID} \(unet/config\.json, .*\) \(an earlier download was interrupted\)"
+    with pytest.raises(UserError, match=told):
+        fetch(path=BASE_ID, vae_path=None, controlnet_path=None, controlnet_subfolder=None)
 
 
 def damage(files: Any, what: str) -> None:
@@ -286,7 +289,7 @@ def test_the_doctor_says_where_things_are(standin: Standin, cache: Path, monkeyp
     assert [(f.state, f.detail) for f in here] == [(State.READY, "here")] * 3
     (offline,) = sources.look(path="SG161222/Realistic_Vision_V5.1_noVAE", **nothing)
     assert offline.state is State.LACKING
-    assert "unet/config.json" in offline.remedy
+    assert "hf download SG161222/Realistic_Vision_V5.1_noVAE unet/config.json" in offline.remedy
     monkeypatch.setattr(hub, "is_offline", lambda: False)
     (online,) = sources.look(path="SG161222/Realistic_Vision_V5.1_noVAE", **nothing)
     assert online.state is State.FETCHED
