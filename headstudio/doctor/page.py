@@ -35,8 +35,11 @@ def verdicts(settings: Sequence[Setting]) -> Iterator[str]:
 
 
 def _named(findings: Sequence[Finding]) -> str:
-    """Each thing once, as it stands within a sentence: names in capitals stay."""
-    names = (f.what if f.what[:2].isupper() else f.what[:1].lower() + f.what[1:] for f in findings)
+    """Each thing once, as it stands within a sentence: names with more than one capital stay as they are."""
+    names = []
+    for what in (finding.what for finding in findings):
+        first = what.split()[0]
+        names.append(what if first[1:] != first[1:].lower() else what[:1].lower() + what[1:])
     return ", ".join(dict.fromkeys(names))
 
 

@@ -103,7 +103,7 @@ def _size(config: DictConfig, gpu: bool) -> Iterator[Finding]:
     pixels = s.steps * s.batch_size * s.width * s.height
     if pixels > PROCESSOR_PIXELS and not gpu:
         yield Finding(
-            what="A GPU for this size",
+            what="GPU for this size",
             state=State.LACKING,
             detail=f"{s.steps} steps of {s.batch_size} pictures of {s.width}x{s.height} are not for a processor",
             remedy="an NVIDIA GPU; scale=smoke rehearses the same setting on a processor in a minute or two",

@@ -76,7 +76,8 @@ class ClipModel:
             return [Finding(what=what, state=State.READY, detail=found)]
         get = f"python -c \"import open_clip; open_clip.create_model('{architecture}', pretrained='{weights}')\""
         if HF_HUB_OFFLINE or not published:
-            return [Finding(what=what, state=State.LACKING, detail=f"{weights} of {architecture}", remedy=get)]
+            detail = f"{weights} of {architecture} is not in the cache"
+            return [Finding(what=what, state=State.LACKING, detail=detail, remedy=f"where there is a network: {get}")]
         detail = f"{weights} of {architecture} would be downloaded before the first step"
         return [Finding(what=what, state=State.FETCHED, detail=detail, remedy=f"to have it now: {get}")]
 
