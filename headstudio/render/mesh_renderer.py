@@ -5,13 +5,14 @@ Which triangle a pixel sees comes from the z-buffer of `render.mesh` and has no 
 1. Pictures are drawn `supersample` times larger and averaged.
 2. A pixel's place on its triangle is computed again from the projected corners, and its colour from the texels around
    that place. So the colour has a gradient for the texels, and for the corners: moving them moves the texture.
-3. Where a surface ends between two neighbouring pixels' centres, the one whose middle part the edge leaves is blended
-   with the other by the share that the edge covers. So the picture changes smoothly as an outline moves, and the
-   vertices of the outline learn from it.
+3. Where a surface ends between two neighbouring pixels' centres, it either covers a part of the farther pixel or leaves
+   a part of its own to what is behind: that pixel is blended with the other by this share. Steep edges are looked for
+   between neighbours in a row, flat ones in a column, so each counts once. So the picture changes smoothly as an
+   outline moves, and the vertices of the outline learn from it.
 
 Source of 3: Laine et al. 2020, Modular primitives for high-performance differentiable rendering, section 3.4, on our
-own code. As there, an edge is found only if it belongs to the triangle that the nearer pixel sees, so outlines of
-triangles smaller than a pixel get a gradient here and there only.
+own code; unlike there, the outline is looked for beyond the triangle that the nearer pixel sees, as those at an outline
+are often thinner than a pixel. What is thinner than a pixel altogether has no outline.
 """
 
 from __future__ import annotations
@@ -132,8 +133,9 @@ def antialiased(picture: Float[Tensor, "B h w 4"], scene: PosedMesh, seen: _Seen
     flat = picture.flatten(0, 2)
     smooth = flat
     number = torch.arange(seen.face.numel(), device=flat.device).reshape(seen.face.shape)
-    for first, second in ((number[:, :, :-1], number[:, :, 1:]), (number[:, :-1], number[:, 1:])):
-        near, far, covered = _crossings(first.flatten(), second.flatten(), scene, seen, outline)
+    pairs = ((0, number[:, :, :-1], number[:, :, 1:]), (1, number[:, :-1], number[:, 1:]))
+    for axis, first, second in pairs:
+        near, far, covered = _crossings(axis, first.flatten(), second.flatten(), scene, seen, outline)
         difference = flat.index_select(0, far) - flat.index_select(0, near)
         smooth = smooth.index_add(0, near, (0.5 - covered).clamp(min=0)[:, None] * difference)
         smooth = smooth.index_add(0, far, (covered - 0.5).clamp(min=0)[:, None] * -difference)
@@ -141,24 +143,77 @@ def antialiased(picture: Float[Tensor, "B h w 4"], scene: PosedMesh, seen: _Seen
 
 
 def _crossings(
-    first: Int[Tensor, " K"], second: Int[Tensor, " K"], scene: PosedMesh, seen: _Seen, outline: Tensor
+    axis: int, first: Int[Tensor, " K"], second: Int[Tensor, " K"], scene: PosedMesh, seen: _Seen, outline: Tensor
 ) -> tuple[Int[Tensor, " M"], Int[Tensor, " M"], Float[Tensor, " M"]]:
-    """Pairs of pixels between whose centres a surface ends: nearer and farther one, and how far it reaches (0 to 1)."""
+    """Pairs of pixels between whose centres a surface ends: nearer and farther one, and how far it reaches (0 to 1).
+
+    `axis` is that along which the pixels of a pair are neighbours: 0 for x.
+    """
     face, depth = seen.face.flatten(), seen.depth.flatten()
     swap = depth[second] < depth[first]
     near, far = torch.where(swap, second, first), torch.where(swap, first, second)
+    chosen = _may_end(face[near], face[far], scene.faces)
+    near, far = near[chosen], far[chosen]
+    mine, edge = _walk(near, far, face[near], scene, seen, outline)
+    near, far, mine, edge = (values[edge >= 0] for values in (near, far, mine, edge))
+    reach, corners = _reach(near, far, mine, scene, seen)
+    along = (corners.roll(-1, 1) - corners.roll(-2, 1)).detach().abs()  # of the edge opposite to each corner
+    steep = (along[..., 1] >= along[..., 0]).gather(1, edge[:, None])[:, 0]
+    judged = steep if axis == 0 else ~steep
+    covered = reach.gather(1, edge[:, None])[:, 0]
+    return near[judged], far[judged], covered[judged].clamp(0, 1)
+
+
+def _may_end(near: Int[Tensor, " K"], far: Int[Tensor, " K"], faces: Int[Tensor, "F 3"]) -> Tensor:
+    """Whether a surface may end between pixels with these faces: not on one triangle or two that touch."""
+    different = (near != far).nonzero()[:, 0]
+    mine, other = faces[near[different]], faces[far[different].clamp(min=0)]
+    touching = (mine[:, :, None] == other[:, None]).flatten(1).any(1) & (far[different] >= 0)
+    return different[~touching]
+
+
+@torch.no_grad()
+def _walk(
+    near: Int[Tensor, " K"],
+    far: Int[Tensor, " K"],
+    face: Int[Tensor, " K"],
+    scene: PosedMesh,
+    seen: _Seen,
+    outline: Tensor,
+    *,
+    hops: int = 8,
+) -> tuple[Int[Tensor, " K"], Int[Tensor, " K"]]:
+    """From the nearer pixel's centre straight towards the other's, from triangle to triangle, until the surface ends.
+
+    Returns the last triangle, and which of its edges the outline is (by the opposite corner): -1 where the surface
+    goes on to the other pixel's centre, or for more than `hops` triangles.
+    """
     view = near // seen.face[0].numel()
-    mine = face[near].clamp(min=0)
-    differs = (face[near] != face[far]) & outline.any(-1)[view, mine]
-    near, far, view, mine = (values[differs] for values in (near, far, view, mine))
-    corners = seen.corners(scene.faces, view, mine)[..., :2]
-    inside = screen_weights(corners, _places(near, seen.face.shape, seen.screen)[1])
-    outside = screen_weights(corners, _places(far, seen.face.shape, seen.screen)[1])
-    leaves = outside < 0
-    reach = torch.where(leaves, inside / torch.where(leaves, inside - outside, 1.0), 2.0)
-    covered, edge = reach.min(-1)
-    ends = leaves.any(-1) & outline[view, mine, edge]
-    return near[ends], far[ends], covered[ends].clamp(0, 1)
+    face, found = face.clone(), torch.full_like(face, -1)
+    going = torch.arange(len(near), device=near.device)
+    for _ in range(hops):
+        reach, _ = _reach(near[going], far[going], face[going], scene, seen)
+        covered, edge = reach.min(-1)
+        going, edge = going[covered <= 1], edge[covered <= 1]
+        ends = outline[view[going], face[going], edge]
+        found[going[ends]] = edge[ends]
+        going, edge = going[~ends], edge[~ends]
+        face[going] = scene.neighbours[face[going], edge]
+    return face, found
+
+
+def _reach(
+    near: Int[Tensor, " K"], far: Int[Tensor, " K"], face: Int[Tensor, " K"], scene: PosedMesh, seen: _Seen
+) -> tuple[Float[Tensor, "K 3"], Float[Tensor, "K 3 2"]]:
+    """Where the line from centre to centre leaves a triangle through each of its edges (0: near, 1: far), and corners.
+
+    2 for edges through which it does not leave.
+    """
+    view, start = _places(near, seen.face.shape, seen.screen)
+    corners = seen.corners(scene.faces, view, face)[..., :2]
+    before = screen_weights(corners, start)
+    falls = before - screen_weights(corners, _places(far, seen.face.shape, seen.screen)[1])
+    return torch.where(falls > 0, before / torch.where(falls > 0, falls, 1.0), 2.0), corners
 
 
 def _outline_edges(scene: PosedMesh, seen: _Seen) -> Tensor:
