@@ -141,24 +141,25 @@ def around(size: int, count: int = 2) -> Cameras:
 
 
 def test_gradients_are_those_of_the_picture(tiny_arrays: dict[str, Any], generator: torch.Generator) -> None:
-    """Texels, displacements and shape, through the head, the places on the triangles and the outlines."""
+    """Texels, displacements and shape, through the head, the places on the triangles and the outlines.
+
+    Along a few random directions of each.
+    """
     head = double_head(tiny_arrays)
     mesh = make_mesh(head)
-    pose, cameras = head.neutral_pose(), around(11)
+    drawn = _Drawn(mesh, around(11), head.neutral_pose())
     sizes = {"color_logits": 1.0, "displacement": 0.02, "shape": 0.1}
-    values = [
-        (size * torch.randn(getattr(mesh, name).shape, generator=generator, dtype=Double)).requires_grad_()
-        for name, size in sizes.items()
-    ]
+    directions = [torch.randn(6, *getattr(mesh, name).shape, generator=generator, dtype=Double) for name in sizes]
 
-    def picture(*given: Tensor) -> Tensor:
-        replaced = {f"mesh.{name}": value for name, value in zip(sizes, given, strict=True)}
-        drawn: Tensor = torch.func.functional_call(_Drawn(mesh, cameras, pose), replaced)
-        return drawn
+    def picture(*along: Tensor) -> Tensor:
+        values = [size * torch.tensordot(a, d, 1) for size, a, d in zip(sizes.values(), along, directions, strict=True)]
+        replaced = {f"mesh.{name}": value for name, value in zip(sizes, values, strict=True)}
+        out: Tensor = torch.func.functional_call(drawn, replaced)
+        return out
 
-    assert torch.autograd.gradcheck(picture, tuple(values), eps=1e-7, atol=1e-5)
-    drawn = picture(*values)
-    for gradient in torch.autograd.grad(drawn.square().sum(), values):
+    along = [torch.randn(6, generator=generator, dtype=Double).mul(0.3).requires_grad_() for _ in sizes]
+    assert torch.autograd.gradcheck(picture, tuple(along), eps=1e-7, atol=1e-5)
+    for gradient in torch.autograd.grad(picture(*along).square().sum(), along):
         assert float(gradient.abs().max()) > 1e-3
 
 
