@@ -150,10 +150,10 @@ def _crossings(
     `axis` is that along which the pixels of a pair are neighbours: 0 for x.
     """
     face, depth = seen.face.flatten(), seen.depth.flatten()
+    chosen = _may_end(face[first], face[second], scene.faces)
+    first, second = first[chosen], second[chosen]
     swap = depth[second] < depth[first]
     near, far = torch.where(swap, second, first), torch.where(swap, first, second)
-    chosen = _may_end(face[near], face[far], scene.faces)
-    near, far = near[chosen], far[chosen]
     mine, edge = _walk(near, far, face[near], scene, seen, outline)
     near, far, mine, edge = (values[edge >= 0] for values in (near, far, mine, edge))
     reach, corners = _reach(near, far, mine, scene, seen)
@@ -164,11 +164,13 @@ def _crossings(
     return near[judged], far[judged], covered[judged].clamp(0, 1)
 
 
-def _may_end(near: Int[Tensor, " K"], far: Int[Tensor, " K"], faces: Int[Tensor, "F 3"]) -> Tensor:
-    """Whether a surface may end between pixels with these faces: not on one triangle or two that touch."""
-    different = (near != far).nonzero()[:, 0]
-    mine, other = faces[near[different]], faces[far[different].clamp(min=0)]
-    touching = (mine[:, :, None] == other[:, None]).flatten(1).any(1) & (far[different] >= 0)
+def _may_end(first: Int[Tensor, " K"], second: Int[Tensor, " K"], faces: Int[Tensor, "F 3"]) -> Int[Tensor, " M"]:
+    """The pairs of faces between whose pixels a surface may end: not one triangle, nor two that touch."""
+    different = (first != second).nonzero()[:, 0]
+    first, second = first[different], second[different]
+    both = (first >= 0) & (second >= 0)
+    corners, others = faces[first.clamp(min=0)], faces[second.clamp(min=0)]
+    touching = both & (corners[:, :, None] == others[:, None]).flatten(1).any(1)
     return different[~touching]
 
 

@@ -26,9 +26,10 @@ START: dict[str, Any] = {
     "initial_color": (0.5, 0.4, 0.3),
     "initial_opacity": 0.4,
 }
-RATES = {"means": Linear(start=0.03, end=0.01, first_step=0, last_step=10), "shape": 0.02} | dict.fromkeys(
-    ("log_scales", "quats", "color_logits", "opacity_logits"), 0.01
-)
+RATES: dict[str, Any] = {
+    "means": Linear(start=0.03, end=0.01, first_step=0, last_step=10),
+    "shape": 0.02,
+} | dict.fromkeys(("log_scales", "quats", "color_logits", "opacity_logits"), 0.01)
 
 
 @pytest.fixture

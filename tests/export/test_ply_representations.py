@@ -73,7 +73,7 @@ def test_a_splatting_viewer_finds_the_static_gaussians(static: StaticGaussians, 
 
 def test_mesh_programs_read_the_mesh(mesh: TexturedMesh, tmp_path: Path) -> None:
     save_avatar(mesh, tmp_path / "avatar.ply", head_name="tiny")
-    seen = trimesh.load(tmp_path / "avatar.ply", process=False)
+    seen: Any = trimesh.load(tmp_path / "avatar.ply", process=False)
     posed, _, scene = mesh.pose(mesh.head.neutral_pose())
     assert np.allclose(seen.vertices, posed.vertices[0].detach().numpy(), atol=1e-6)
     assert np.array_equal(seen.faces, mesh.head.faces.numpy())
