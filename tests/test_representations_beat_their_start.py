@@ -14,6 +14,7 @@ from hydra import compose, initialize_config_dir
 
 from headstudio import run
 from headstudio.cli import conf_dir
+from headstudio.evaluate import UNRIGGED
 
 PROMPT = "a head with green skin, purple hair and red lips"
 MARGIN = 0.5  # of the share of named attributes that are right; there are three
@@ -48,6 +49,5 @@ def test_a_short_run_beats_its_own_start(tmp_path: Path, name: str) -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))
     assert found["alignment_rest"] >= start + MARGIN
-    assert {name: found["details"][name] for name in ("bleeding", "stray")} == dict.fromkeys(
-        ("bleeding", "stray"), {"not_measured": "the avatar is not made of Gaussians that are rigged to triangles"}
-    )
+    for metric in ("bleeding", "stray"):
+        assert found["details"][metric] == {"not_measured": UNRIGGED}
