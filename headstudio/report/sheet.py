@@ -3,7 +3,7 @@
     python -m headstudio.report.sheet SWEEP sheet.png [--size 192]
 
 Each finished run is a row: from the front, from both sides, from behind, and with its mouth open. Runs are loaded
-from their `avatar.ply`, so a sheet can be made long after, on any machine.
+from their `avatar.ply`, so a sheet can be made long after, on any machine that has their head.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def write_sheet(sweep: Path, path: Path, *, size: int, label_chars: int = 26) ->
     from omegaconf import OmegaConf
 
     from headstudio.export.pictures import write_grid
-    from headstudio.head.anny import load_anny
+    from headstudio.run import make
     from headstudio.runstate import RunPaths
     from headstudio.sweep.record import Sweep
     from headstudio.sweep.state import read_states
@@ -49,8 +49,7 @@ def write_sheet(sweep: Path, path: Path, *, size: int, label_chars: int = 26) ->
     for row in finished:
         paths = RunPaths(row.directory)
         config = OmegaConf.load(paths.config)
-        head = load_anny(num_shape=config.head.num_shape)
-        rows.append(views(paths.avatar, head, size))
+        rows.append(views(paths.avatar, make(config.head), size))
         # A sentence speaks for itself; a single run is told by its sentence too.
         told = [str(config.prompt)] if "prompt" in keys or not keys else []
         told += [f"{key}={row.overrides.get(key, '')}" for key in keys if key != "prompt"]
