@@ -243,7 +243,7 @@ def _first_comment(file: Path, *, longest: int = 110) -> str:
             break
         if not line.startswith("# @"):
             comment.append(line.lstrip("# ").strip())
-    sentence = re.split(r"(?<=[\w)])(?<!Eq)(?<!Fig)\. ", " ".join(comment) + " ")[0].strip().removesuffix(".")
+    sentence = re.split(r"(?<=[\w)])(?<!Eq)(?<!Fig)(?<!et al)\. ", " ".join(comment) + " ")[0].strip().removesuffix(".")
     return sentence if len(sentence) <= longest else sentence[:longest].rsplit(" ", 1)[0] + " …"
 
 
