@@ -39,7 +39,8 @@ def _moved(tensor: Tensor, device: torch.device) -> Any:
     if tensor.device.type != "cpu" or device.type == "cpu":
         return tensor.to(device)
     # The caching allocator of page-locked memory keeps a block until its copy is done, so it may be let go at once.
-    ready = tensor.pin_memory() if torch.accelerator.is_available() else tensor
+    # An expanded tensor can't be pinned: torch keeps its strides and then refuses to write to one place many times.
+    ready = tensor.contiguous().pin_memory() if torch.accelerator.is_available() else tensor
     return ready.to(device, non_blocking=True)
 
 

@@ -38,6 +38,23 @@ def test_only_the_cpu_is_read_for_nothing() -> None:
     assert not reading_is_free(META)
 
 
+def test_expanded_tensors_move_to_an_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trainer's one background colour for all views is one; `pinned` does what libtorch's pin_memory does."""
+
+    def pinned(tensor: torch.Tensor) -> torch.Tensor:
+        storage = torch.empty(tensor.untyped_storage().nbytes(), dtype=torch.uint8).untyped_storage()
+        own = torch.empty(0, dtype=tensor.dtype).set_(storage, 0, tensor.size(), tensor.stride())
+        return own.copy_(tensor)
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pinned)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    expanded = torch.rand(3).expand(4, 3)
+    with pytest.raises(RuntimeError, match="more than one element"):
+        expanded.pin_memory()
+    assert to_device(expanded, META).shape == (4, 3)
+    assert to_device(torch.arange(6).reshape(2, 3).T, META).shape == (3, 2)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_the_copy_to_the_gpu_is_right_although_nobody_waits() -> None:
