@@ -5,13 +5,16 @@ The estimate (10^9 bytes, `needed_gb`):
     1.2 * (weights + activations) + 3
 
 - weights: every parameter at its number format; the text encoder is freed before the first step and not counted.
-- UNet and ControlNet, without gradient: 33 * rows * latent height * latent width * channels * bytes.
+- UNet and ControlNet, without gradient: 33 * rows * latent height * latent width * channels * bytes; or, if that is
+  more, those rows of a student (guidance=vsd) that learn at a time: the same with 412 in the place of 33.
 - VAE encoder, with gradient: 24 * pictures * height * width * channels * bytes.
 - 1.2 for the allocator's gaps and the libraries' scratch space; 3 for CUDA itself, the renderer (eight views of
   1024 x 1024) and the avatar with its optimiser.
 
 `channels` are those of the first level (320 and 128). The factors 33 and 24 were counted operation by operation for
-the networks of SD 1.5 and 2.1 at 512 and 768 pixels (87 MB a row and 1.59 GB a picture in half precision at 512).
+the networks of SD 1.5 and 2.1 at 512 and 768 pixels (87 MB a row and 1.59 GB a picture in half precision at 512), 412
+for SD 1.5 with adapters (1.08 GB a row). The memory is settled before the guidance is known, so that the dearest is
+counted: six rows for each picture (ssd with Perp-Neg), and a student.
 A VAE that encodes a few pictures at a time forgets them and repeats its work in the backward pass, so that only one
 such group is ever held; it and the UNet then need not fit together.
 """
@@ -34,7 +37,9 @@ PRESETS_GB = (12, 16, 24, 48)
 """The options `memory=12gb` and so on."""
 LADDER: tuple[tuple[int | None, int | None], ...] = ((None, None), (24, 4), (8, 2), (4, 1))
 """`memory=auto` takes the first that fits: rows per call of the UNet, pictures per call of the VAE."""
-_UNET_FACTOR, _VAE_FACTOR, _SLACK, _BESIDES_GB = 33, 24, 1.2, 3.0
+ROWS_PER_VIEW = 6
+"""The most that any guidance runs: the view's prompt, the empty, the negative and the plain one, and two opposed."""
+_UNET_FACTOR, _STUDENT_FACTOR, _VAE_FACTOR, _SLACK, _BESIDES_GB = 33, 412, 24, 1.2, 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +68,8 @@ class Memory:
     """What to do for less memory.
 
     Attributes:
-        views: pictures per step; the guidance runs up to three texts for each.
-        unet_rows: rows per call of the UNet; None is all at once.
+        views: pictures per step; the guidance runs two to six texts for each.
+        unet_rows: rows per call of the UNet; None is all at once. A student learns from an eighth as many at a time.
         vae_pictures: pictures per call of the VAE's encoder, which then repeats its work in the backward pass, and one
             at a time when it decodes; None is all at once, remembered.
         text_encoder_on_cpu: the text encoder never goes to the GPU.
@@ -93,6 +98,11 @@ class Memory:
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise UserError(f"memory.{key}={value!r} must be a whole number of at least 1, or null for no limit.")
 
+    @property
+    def student_rows(self) -> int | None:
+        """Rows per call of a UNet that learns, at least one; None is all at once."""
+        return None if self.unet_rows is None else max(1, self.unet_rows // 8)
+
     def settled(self, size: Size, device: torch.device) -> Memory:
         """Itself, on every device: what the user chose.
 
@@ -106,24 +116,20 @@ class Memory:
 
     def needed_gb(self, size: Size) -> float:
         """The estimate of the module's text."""
-        rows, pictures = 3 * self.views, self.views
-        if self.unet_rows is not None:
-            rows = min(rows, self.unet_rows)
-        if self.vae_pictures is not None:
-            pictures = min(pictures, self.vae_pictures)
-        unet = _UNET_FACTOR * rows * size.latent_size**2 * size.unet_channels * size.unet_bytes / 1e9
+        rows = _at_most(ROWS_PER_VIEW * self.views, self.unet_rows)
+        learning, pictures = _at_most(self.views, self.student_rows), _at_most(self.views, self.vae_pictures)
+        factor = max(_UNET_FACTOR * rows, _STUDENT_FACTOR * learning)
+        unet = factor * size.latent_size**2 * size.unet_channels * size.unet_bytes / 1e9
         vae = _VAE_FACTOR * pictures * size.picture_size**2 * size.vae_channels * size.vae_bytes / 1e9
         activations = unet + vae if self.vae_pictures is None else max(unet, vae)
         return _SLACK * (size.weights_gb + activations) + _BESIDES_GB
 
     def apply(self, unet: Any, vae: Any, controlnet: Any | None) -> None:
-        """Tell diffusers' components. What they lack (our linear codec has no slices) is left out."""
+        """Tell diffusers' components. What they lack (our linear codec has no tiles) is left out."""
         nets = [net for net in (unet, controlnet) if net is not None]
         if self.attention_slicing:
             for net in nets:
                 net.set_attention_slice("auto")
-        if self.vae_pictures is not None and hasattr(vae, "enable_slicing"):
-            vae.enable_slicing()
         if self.vae_tiling and hasattr(vae, "enable_tiling"):
             vae.enable_tiling()
         if self.channels_last:
@@ -221,20 +227,21 @@ def preset_for(gigabytes: float) -> str | None:
     return f"{fits[-1]}gb" if fits else None
 
 
+def _at_most(wanted: int, limit: int | None) -> int:
+    return wanted if limit is None else min(wanted, limit)
+
+
 def too_little(needed: float, total: float, size: Size, views: int) -> str:
     """The sentence about a GPU that is too small, with the first thing that would help."""
     told = f"This setting needs about {needed:.0f} GB of GPU memory and the GPU has {total:.0f} GB"
     if fitting(size, views, total):
         return f"{told}; use memory={preset_for(total) or 'auto'}."
-    fewer = next((count for count in range(views - 1, 0, -1) if fitting(size, count, total)), None)
-    if fewer:
-        return f"{told}; use memory={preset_for(total) or 'auto'} with scale.batch_size={fewer}."
     return f"{told}; use a larger GPU, prior.dtype=float16 or prior=tiny."
 
 
 @contextmanager
 def explained_oom(doing: str, device: torch.device | None = None) -> Iterator[None]:
-    """Turn the GPU's out-of-memory error into a sentence with the preset that would help.
+    """Turn the GPU's out-of-memory error into a sentence with a preset that would help: one below the GPU's own.
 
     Args:
         doing: what was going on, as in "running the UNet".
@@ -248,6 +255,7 @@ def explained_oom(doing: str, device: torch.device | None = None) -> Iterator[No
     except torch.OutOfMemoryError as error:
         total = None if device is None else total_gb(device)
         size = "" if total is None else f"'s {total:.0f} GB"
-        preset = preset_for(total) if total else None
-        smaller = f"memory={preset or '12gb'}, which runs fewer rows at a time, or a smaller scale.batch_size"
+        own = preset_for(total) if total else None
+        below = [f"{preset}gb" for preset in PRESETS_GB if own is not None and preset < int(own.removesuffix("gb"))]
+        smaller = f"memory={below[-1] if below else '12gb'}, which does less at a time, or a smaller scale.batch_size"
         raise UserError(f"The GPU{size} of memory were not enough while {doing}; use {smaller}.") from error

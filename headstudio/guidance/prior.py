@@ -135,13 +135,16 @@ class Prior:
         def moments(part: Tensor) -> Tensor:
             return self.vae.encode(part).latent_dist.parameters
 
-        groups = [checkpoint(moments, part, use_reentrant=False) for part in pictures.split(group)]
+        parts = pictures.split(group)  # nothing in it draws, so no state of a generator is kept
+        groups = [checkpoint(moments, part, use_reentrant=False, preserve_rng_state=False) for part in parts]
         return DiagonalGaussianDistribution(torch.cat(groups))
 
     @torch.no_grad()
     def decode_latents(self, latents: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 3 H W"]:
         """Pictures in [0, 1] (clamped) of latents."""
-        pictures = self.vae.decode((latents / self.vae.config.scaling_factor).to(self.vae.dtype)).sample
+        scaled = (latents / self.vae.config.scaling_factor).to(self.vae.dtype)
+        group = len(scaled) if self.memory.vae_pictures is None else 1
+        pictures = torch.cat([self.vae.decode(part).sample for part in scaled.split(group)])
         return (pictures / 2 + 0.5).clamp(0, 1).to(latents.dtype)
 
     def add_noise(

@@ -8,6 +8,7 @@ they are now, predicts that noise, and its prediction is subtracted:
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -37,7 +38,7 @@ class LoraStudent:
         camera_dropout: probability of hiding the camera from the student while it learns, per picture.
 
     Raises:
-        UserError: numbers out of range, or the package peft is missing.
+        UserError: numbers out of range, the package peft is missing, or the prior's UNet is to be compiled.
     """
 
     def __init__(self, prior: Prior, *, rank: int, learning_rate: float, camera_dropout: float) -> None:
@@ -46,6 +47,8 @@ class LoraStudent:
                 f"guidance.student.learning_rate={learning_rate} must be above 0 and camera_dropout={camera_dropout}"
                 " between 0 and 1."
             )
+        if prior.memory.compile:  # torch.compile takes no notice of the camera's hook, which comes and goes
+            raise UserError("memory.compile=true doesn't go with guidance=vsd, whose UNet changes; set it to false.")
         self.prior, self.camera_dropout = prior, camera_dropout
         self.lora = LoraUnet(prior.unet, rank=rank)
         self._optimizer = torch.optim.Adam(self.lora.parameters(), lr=learning_rate)
@@ -61,7 +64,8 @@ class LoraStudent:
     def predict(self, seen: Noised, given: Conditions) -> Float[Tensor, "B C h w"]:
         """The student's epsilon for noisy pictures."""
         cameras = given.cameras.camera_from_world
-        return torch.cat([self._predict(seen, given, cameras, rows) for rows in self._groups(len(cameras))])
+        groups = _groups(len(cameras), self.prior.memory.unet_rows)
+        return torch.cat([self._predict(seen, given, cameras, rows) for rows in groups])
 
     def learn(
         self, latents: Float[Tensor, "B C h w"], given: Conditions, generator: torch.Generator
@@ -76,22 +80,29 @@ class LoraStudent:
         cameras = given.cameras.camera_from_world
         cameras = cameras * to_device(shown.to(cameras.dtype), cameras.device)[:, None, None]
         self._optimizer.zero_grad(set_to_none=True)
-        losses = []
-        for rows in self._groups(len(latents)):
+        losses, scale = [], self._loss_scale(seen.noise.numel())
+        for rows in _groups(len(latents), self.prior.memory.student_rows):
             with torch.enable_grad(), explained_oom("training the student", self.prior.device):
                 wrong = self._predict(seen, given, cameras, rows) - seen.noise[rows]
                 if self.prior.predicts_velocity:  # eps = alpha v + sigma x_t: an error of v is that of eps over alpha
                     wrong = wrong / self.prior.alpha_sigma(seen.timesteps[rows])[0].clamp_min(EPS_SIGNAL)
                 loss = wrong.square().sum() / seen.noise.numel()
-                loss.backward()
+                (loss * scale).backward()
             losses.append(loss.detach())
+        if scale != 1:
+            for value in self.lora.parameters():
+                if value.grad is not None:  # whatever did overflow teaches nothing
+                    value.grad.div_(scale).nan_to_num_(0.0, 0.0, 0.0)
         self._optimizer.step()
         return torch.stack(losses).sum()
 
-    def _groups(self, count: int) -> list[slice]:
-        """The pictures in groups as large as the prior's memory allows; gradients add up over them."""
-        group = self.prior.memory.unet_rows or count
-        return [slice(first, first + group) for first in range(0, count, group)]
+    def _loss_scale(self, numbers: int) -> float:
+        """What keeps the gradient of a mean over so many numbers from vanishing in float16; 1 for other formats.
+
+        With it, the gradient begins with the size of the error itself: near 1, in the middle of what float16 holds. A
+        power of two rounds nothing. (`torch.amp.GradScaler` finds such a factor by reading the device in each step.)
+        """
+        return 2.0 ** math.floor(math.log2(numbers)) if self.prior.unet.dtype == torch.float16 else 1.0
 
     def _predict(
         self, seen: Noised, given: Conditions, cameras: Float[Tensor, "B 4 4"], rows: slice
@@ -111,3 +122,9 @@ class LoraStudent:
         self.lora.load_state_dict(state["lora"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._begun = True
+
+
+def _groups(count: int, group: int | None) -> list[slice]:
+    """The pictures in groups of so many, None for all at once; gradients add up over them."""
+    group = group or count
+    return [slice(first, first + group) for first in range(0, count, group)]
