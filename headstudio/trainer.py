@@ -12,6 +12,7 @@ import torch
 
 from headstudio import quantities
 from headstudio.device import numbers, reading_is_free, to_device
+from headstudio.guidance.memory import explained_oom
 from headstudio.health import Health
 from headstudio.interrupt import Interrupted, StopRequest
 from headstudio.log import Logger, picture_name
@@ -122,7 +123,7 @@ class Trainer:
 
         Raises:
             Interrupted: on Ctrl-C, SIGTERM or a scheduler's warning, after saving.
-            UserError: if the loss is not a number or has exploded, naming step and cause.
+            UserError: if the loss is not a number or has exploded, naming step and cause; a GPU's memory that is full.
         """
         optimizer, first = self._start(parts, saved)
         logger.start(first)
@@ -131,7 +132,8 @@ class Trainer:
 
         with StopRequest() as stop, Progress(first, self.steps) as progress:
             for step in range(first, self.steps):
-                result = self._step(step, parts, optimizer, timer, health)
+                with explained_oom("training", parts.device):
+                    result = self._step(step, parts, optimizer, timer, health)
                 timer.end_step()
                 last = step + 1 == self.steps
                 logs = step % self.log_every_steps == 0 or last

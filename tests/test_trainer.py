@@ -256,6 +256,23 @@ def test_a_gradient_that_is_not_finite_stops_before_it_reaches_the_parameters(
     assert all(bool(torch.isfinite(value).all()) for value in parts.avatar.state_dict().values())
 
 
+class _Full(torch.autograd.Function):
+    """Needs more memory than there is, in the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor) -> Tensor:
+        return loss.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_a_gpu_that_is_full_in_the_backward_pass_is_told_in_a_sentence(tmp_path: Path, tiny_head: HeadModel) -> None:
+    with pytest.raises(UserError, match=r"not enough while training; use memory=12gb.*smaller scale\.batch_size"):
+        fit(make_trainer(), make_parts(tiny_head, {1: _Full.apply}), tmp_path)
+
+
 def test_the_shape_learns_until_its_step_and_not_after(tmp_path: Path, tiny_head: HeadModel) -> None:
     shapes = {}
     for steps in (1, 3, 4):
