@@ -38,7 +38,7 @@ class LoraStudent:
         camera_dropout: probability of hiding the camera from the student while it learns, per picture.
 
     Raises:
-        UserError: numbers out of range, the package peft is missing, or the prior's UNet is to be compiled.
+        UserError: numbers out of range, or the package peft is missing.
     """
 
     def __init__(self, prior: Prior, *, rank: int, learning_rate: float, camera_dropout: float) -> None:
@@ -47,8 +47,6 @@ class LoraStudent:
                 f"guidance.student.learning_rate={learning_rate} must be above 0 and camera_dropout={camera_dropout}"
                 " between 0 and 1."
             )
-        if prior.memory.compile:  # torch.compile takes no notice of the camera's hook, which comes and goes
-            raise UserError("memory.compile=true doesn't go with guidance=vsd, whose UNet changes; set it to false.")
         self.prior, self.camera_dropout = prior, camera_dropout
         self.lora = LoraUnet(prior.unet, rank=rank)
         self._optimizer = torch.optim.Adam(self.lora.parameters(), lr=learning_rate)

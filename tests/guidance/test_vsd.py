@@ -237,11 +237,31 @@ def test_in_float16_the_gradient_is_that_of_float32(build: Builder, cameras: Cam
         torch.testing.assert_close(half, full, rtol=0, atol=0.02 * float(full.abs().max()))
 
 
-def test_a_compiled_unet_is_refused(components: dict[str, Any]) -> None:
-    prior = Prior(**components)
-    prior.memory = replace(prior.memory, compile=True)
-    with pytest.raises(UserError, match=r"memory\.compile=true doesn't go with guidance=vsd"):
-        LoraStudent(prior, rank=4, learning_rate=1e-4, camera_dropout=0.1)
+@pytest.mark.slow
+def test_a_compiled_unet_has_its_adapters_and_cameras_in_their_turn(
+    build: Builder, control: Tensor, cameras: Cameras
+) -> None:
+    """As `memory.compile=true` does it, without generating code: neither hook nor switch is compiled in for good."""
+    guidance = make(build())
+    prior, student = guidance.prior, guidance.student
+    assert isinstance(student, LoraStudent)
+    student.begin(generator(0))
+    for value in student.lora.parameters():
+        value.data.normal_(0, 0.1, generator=generator(1))
+    given = Conditions(guidance.prompts(cameras), control, cameras, 0.7)
+    latents = torch.randn(BATCH, 6, 8, 8, generator=generator(2))
+    seen = noised(prior, latents, torch.tensor([300, 500, 700]), generator(3))
+
+    def predictions() -> list[Tensor]:
+        bare = prior.predict_noise(seen.noisy, seen.timesteps, given.texts.plain, control, 0.7)
+        moved = replace(given, cameras=_moved(cameras))
+        return [bare, student.predict(seen, given), student.predict(seen, moved), student.predict(seen, given)]
+
+    expected = predictions()
+    prior.unet.compile(backend="eager")
+    for found, plain in zip(predictions(), expected, strict=True):
+        torch.testing.assert_close(found, plain, atol=1e-5, rtol=1e-4)
+    assert float((expected[1] - expected[2]).norm()) > 1e-3 * float(expected[1].norm())
 
 
 def test_a_checkpoint_holds_all_that_was_learnt(build: Builder, rgb: Tensor, control: Tensor, cameras: Cameras) -> None:
