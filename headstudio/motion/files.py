@@ -6,6 +6,7 @@ A file is known by its suffix and its keys, and nothing in it is ever executed: 
 
 from __future__ import annotations
 
+import logging
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -18,17 +19,20 @@ from numpy.typing import NDArray
 
 from headstudio.errors import UserError
 from headstudio.motion import own, talkshow, vhap
-from headstudio.motion.recording import Recording
+from headstudio.motion.recording import NotFinite, Recording
 
 Array = NDArray[Any]
+log = logging.getLogger(__name__)
 SUFFIXES = (".npz", ".npy", ".pkl")
+NO_MOTION = ("canonical_flame_param.npz",)  # beside VHAP's frames: the pose that its mesh is built in
 READABLE = (
     "a TalkSHOW clip (.pkl) or result (.npy), HeadStudio's chemistry_exp.npy, FLAME parameters of VHAP or "
     "GaussianAvatars (.npz), or our own .npz (docs/motion.md)"
 )
 TO_GET = (
-    "TalkSHOW's SHOW_dataset_v1.0 is at talkshow.is.tue.mpg.de (registration), HeadStudio's chemistry_exp.npy behind "
-    "its README; put either there, or name another file or folder with motion.paths=[...] or HEADSTUDIO_MOTION"
+    "TalkSHOW's SHOW_dataset_v1.0 (unpack the .tar.gz files in it, too) is at talkshow.is.tue.mpg.de (registration), "
+    "HeadStudio's chemistry_exp.npy behind its README; put either there, or name another file or folder with "
+    "motion.paths=[...] or HEADSTUDIO_MOTION"
 )
 
 
@@ -37,7 +41,8 @@ def read_recordings(paths: Sequence[str | Path], *, fps: float | None) -> list[R
 
     Args:
         paths: files and folders. Files of one frame each in one folder, as GaussianAvatars exports them, are one
-            recording.
+            recording. A file in a folder that holds values that are not finite is left out, with a warning: some clips
+            of the SHOW dataset do, and TalkSHOW's own reader leaves them out.
         fps: of files that do not say theirs; in place of what is usual for the format.
 
     Raises:
@@ -51,15 +56,29 @@ def read_recordings(paths: Sequence[str | Path], *, fps: float | None) -> list[R
         if not files:
             why = f"holds no {', '.join(SUFFIXES)} file" if path.is_dir() else "does not exist"
             raise UserError(f"motion.paths: {path} {why}; {TO_GET}.")
+        refused: list[NotFinite] = []
         for _, group in groupby(files, key=lambda file: file.parent):
-            found += _joined([recording for file in group for recording in read_file(file, fps=fps)])
+            found += _joined([r for file in group for r in _read_or_leave(file, fps, refused)])
+        if len(refused) == len(files):
+            raise refused[0]
+        if refused:
+            log.warning("Left out %d of %d files, such as %s", len(refused), len(files), refused[0])
     return found
+
+
+def _read_or_leave(file: Path, fps: float | None, refused: list[NotFinite]) -> list[Recording]:
+    try:
+        return read_file(file, fps=fps)
+    except NotFinite as problem:
+        refused.append(problem)
+        return []
 
 
 def motion_files(path: Path) -> list[Path]:
     """The file, or every file in and below the folder that can be a motion; nothing where neither is there."""
     if path.is_dir():
-        return sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        files = (p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.name not in NO_MOTION)
+        return sorted(p for p in files if p.is_file())
     return [path] if path.is_file() else []
 
 
@@ -114,7 +133,7 @@ def _read_npy(path: Path, fps: float | None) -> list[Recording]:
     from headstudio.head.safe_pickle import load_pickle
 
     clips = np.atleast_1d(np.asarray(load_pickle(path, offset=offset), dtype=object))
-    return talkshow.from_collection(clips, str(path), fps)
+    return talkshow.from_collection(clips.reshape(-1).tolist(), str(path), fps)
 
 
 def _start_of_pickle(file: Any) -> int:
@@ -133,6 +152,8 @@ def _read_pickle(path: Path, fps: float | None) -> list[Recording]:
     content = load_pickle(path)
     if isinstance(content, Mapping):
         return [talkshow.from_clip(content, str(path), fps)]
+    if isinstance(content, list) and content:  # what SHOW itself writes (`all.pkl`): a list of one clip
+        return talkshow.from_collection(content, str(path), fps)
     raise UserError(f"{path} holds {type(content).__name__}, but a TalkSHOW clip is a dict of arrays.")
 
 

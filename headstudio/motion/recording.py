@@ -24,6 +24,10 @@ LARGEST_ANGLE = 2.0 * math.pi  # an axis-angle vector that is longer was written
 LARGEST_WEIGHT = 2.0  # ARKit weights end at 1, give or take a tracker's overshoot; above, they were per cent
 
 
+class NotFinite(UserError):
+    """A field holds a value that is no finite number, as some of TalkSHOW's clips do."""
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Recording:
     """T frames of a head, float32; what was not recorded is None.
@@ -143,7 +147,7 @@ def checked(value: object, name: str, width: int | None, source: str) -> Array:
         rows: Array = array.reshape(len(array), -1).astype(np.float32)
     if not (finite := np.isfinite(rows)).all():
         frame, column = (int(i) for i in np.argwhere(~finite)[0])
-        raise UserError(f"{source}: {name} is {array.reshape(len(array), -1)[frame, column]} at frame {frame}.")
+        raise NotFinite(f"{source}: {name} is {array.reshape(len(array), -1)[frame, column]} at frame {frame}.")
     return rows
 
 

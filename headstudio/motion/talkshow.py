@@ -7,7 +7,8 @@ array); smplx `joint_names.py` (joints of the body). SMPL-X's expressions and ja
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,10 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from headstudio.errors import UserError
-from headstudio.motion.recording import Recording, checked
+from headstudio.motion.recording import NotFinite, Recording, checked
 
 Array = NDArray[Any]
+log = logging.getLogger(__name__)
 FPS = 30.0
 BODY_JOINTS = 21  # the body's pose leaves the pelvis out, so that joint k of smplx is row k - 1
 NECK, HEAD = 11, 14
@@ -79,23 +81,31 @@ def from_rows(rows: Array, source: str, fps: float | None) -> Recording:
     )
 
 
-def from_collection(clips: Array, source: str, fps: float | None) -> list[Recording]:
-    """HeadStudio's training motion (`chemistry_exp.npy`): an array of clips, one recording each.
+def from_collection(clips: Sequence[Any], source: str, fps: float | None) -> list[Recording]:
+    """HeadStudio's training motion (`chemistry_exp.npy`) or what SHOW writes (`all.pkl`): one recording per clip.
 
-    A clip has expression, jaw_pose, leye_pose, reye_pose and neck_pose. The last is left out: HeadStudio takes it
-    from row 12 of the body, which is the left collar bone (the neck is row 11), and never uses it in training.
+    HeadStudio's clips have expression, jaw_pose, leye_pose, reye_pose and neck_pose. The last is left out: HeadStudio
+    takes it from row 12 of the body, which is the left collar bone (the neck is row 11), and never uses it in training.
+    Clips with values that are not finite are left out with a warning, unless all are.
 
     Raises:
         UserError: when the array holds something else, or as `from_clip`.
     """
-    entries = list(clips.reshape(-1))
-    if not entries:
+    if not clips:
         raise UserError(f"{source} holds no clip.")
-    recordings = []
-    for index, clip in enumerate(entries):
+    recordings: list[Recording] = []
+    refused: list[NotFinite] = []
+    for index, clip in enumerate(clips):
         if not isinstance(clip, Mapping):
             raise UserError(f"{source} holds {type(clip).__name__} at {index}, but a clip is a dict of arrays.")
-        recordings.append(from_clip(clip, f"{source}[{index}]", fps))
+        try:
+            recordings.append(from_clip(clip, f"{source}[{index}]", fps))
+        except NotFinite as problem:
+            refused.append(problem)
+    if not recordings:
+        raise refused[0]
+    if refused:
+        log.warning("Left out %d of %d clips, such as %s", len(refused), len(clips), refused[0])
     return recordings
 
 

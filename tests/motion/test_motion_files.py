@@ -149,10 +149,35 @@ def test_a_folder_of_single_frames_is_one_recording(tmp_path: Path) -> None:
         part = {"expr": EXPRESSION[[frame]], "jaw_pose": JAW[[frame]], "rotation": ROOT[[frame]]}
         vhap(tmp_path / "flame_param" / f"{frame:05d}.npz", 1, **part)
     vhap(tmp_path / "canonical_flame_param.npz", 1)
-    single, joined = read_recordings([tmp_path], fps=None)
-    assert (len(single), len(joined)) == (1, FRAMES)
+    (joined,) = read_recordings([tmp_path], fps=None)  # that pose is where the mesh was built, and no motion
+    assert len(joined) == FRAMES
     assert np.array_equal(joined.tracks["jaw"], JAW)
     assert joined.source == str(tmp_path / "flame_param")
+
+
+def test_clips_with_holes_are_left_out_of_a_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The SHOW dataset has such clips; TalkSHOW's dataset_preprocess.py leaves them out."""
+    hole = np.where(np.arange(3 * FRAMES).reshape(FRAMES, 3) == 4, np.nan, JAW)
+    write_pickle(tmp_path / "a.pkl", show_clip(jaw_pose=hole))
+    with pytest.raises(UserError, match=r"a.pkl: jaw_pose is nan at frame 1"):
+        read_recordings([tmp_path], fps=None)
+    write_pickle(tmp_path / "b.pkl", show_clip())
+    with caplog.at_level("WARNING"):
+        (whole,) = read_recordings([tmp_path], fps=None)
+    assert whole.source == str(tmp_path / "b.pkl")
+    assert "Left out 1 of 2 files" in caplog.text
+    with pytest.raises(UserError, match=r"nan at frame 1"):  # one that is named must be whole
+        read_recordings([tmp_path / "a.pkl", tmp_path / "b.pkl"], fps=None)
+    clips = np.array([show_clip(jaw_pose=hole), show_clip()], dtype=object)
+    np.save(tmp_path / "chemistry_exp.npy", clips, allow_pickle=True)
+    (whole,) = read_file(tmp_path / "chemistry_exp.npy", fps=None)
+    assert whole.source.endswith("[1]")
+    assert "Left out 1 of 2 clips" in caplog.text
+
+
+def test_what_show_itself_writes_is_a_list_of_one_clip(tmp_path: Path) -> None:
+    recording = one(write_pickle(tmp_path / "all.pkl", [show_clip(center=[256.0, 256.0], batch_size=FRAMES)]))
+    assert np.array_equal(recording.tracks["jaw"], JAW)
 
 
 def test_folders_and_files_are_read_in_the_order_of_their_names(tmp_path: Path) -> None:
@@ -312,6 +337,8 @@ def faulty(folder: Path, what: str) -> Path:
         np.save(path, np.array([{"expression": EXPRESSION, "jaw_pose": JAW}, 7], dtype=object), allow_pickle=True)
     elif what == "list":
         path = write_pickle(folder / "x.pkl", [1, 2])
+    elif what == "tuple":
+        path = write_pickle(folder / "x.pkl", (1, 2))
     elif what == "clip without jaw":
         path = write_pickle(folder / "x.pkl", show_clip(jaw_pose=None))
     elif what == "clip with bad body":
@@ -350,7 +377,8 @@ def faulty(folder: Path, what: str) -> Path:
         ("no rows", r"x.npy: the array has no frames"),
         ("short npy", r"x.npy cannot be read as an .npy"),
         ("numbers in collection", r"x.npy holds int at 1, but a clip is a dict"),
-        ("list", r"x.pkl holds list, but a TalkSHOW clip is a dict"),
+        ("list", r"x.pkl holds int at 0, but a clip is a dict"),
+        ("tuple", r"x.pkl holds tuple, but a TalkSHOW clip is a dict"),
         ("clip without jaw", r"x.pkl lacks jaw_pose"),
         ("clip with bad body", r"body_pose_axis has shape \(6, 66\) but must be \(frames, 63\)"),
         ("clip with nan", r"reye_pose is nan at frame 4"),
