@@ -115,7 +115,8 @@ def fingerprint(loader: ConfigLoader, master: DictConfig, extra: str) -> str | N
     """Hash of everything that composing depends on beside the overrides; None if that cannot be known.
 
     The same overrides under the same fingerprint are the same run, so a sweep that is started again need not compose
-    what it finished. Settings that read the environment or the clock have no fingerprint.
+    what it finished. The environment's variables that settings name count with their values; settings that read the
+    clock, or variables whose names are made up on the way, have no fingerprint.
 
     Args:
         loader: Hydra's; the YAML files on its search path are hashed.
@@ -131,8 +132,10 @@ def fingerprint(loader: ConfigLoader, master: DictConfig, extra: str) -> str | N
         folder = _folder(source.scheme(), source.path)
         for file in sorted(folder.rglob("*.yaml")) if folder else ():
             content = file.read_bytes()
-            if source.provider != "hydra" and re.search(rb"\$\{(oc\.env|env|now)[:}]", _without_hydra(content)):
+            read = {} if source.provider == "hydra" else _variables(_without_hydra(content))
+            if read is None:
                 return None
+            digest.update(f"{read} ".encode() if read else b"")
             digest.update(f"{file.relative_to(folder)} ".encode() + content)  # type: ignore[arg-type]
     return digest.hexdigest()[:16]
 
@@ -150,3 +153,11 @@ def _folder(scheme: str, path: str) -> Path | None:
 def _without_hydra(content: bytes) -> bytes:
     """A YAML file's text without its top-level `hydra:` block, whose clock names folders and not runs."""
     return re.sub(rb"(?m)^hydra:\n(?:[ \t#].*\n|\n)*", b"", content)
+
+
+def _variables(content: bytes) -> dict[str, str | None] | None:
+    """The environment's variables that a YAML file names, with their values; None if it reads what has no name."""
+    named = re.findall(rb"\$\{oc\.env:\s*(\w+)\s*[,}]", content)
+    if len(named) != len(re.findall(rb"\$\{(?:oc\.env|env|now)[:}]", content)):
+        return None
+    return {name.decode(): os.environ.get(name.decode()) for name in sorted(set(named))}

@@ -29,7 +29,7 @@ def test_fifty_runs_take_seconds_and_few_megabytes(tmp_path: Path) -> None:
     began = time.perf_counter()
     page = html.write_report(tmp_path)
     first = time.perf_counter() - began
-    assert first < 20
+    assert first < 30
     assert 5e6 < page.stat().st_size < 20e6
     began = time.perf_counter()
     html.write_report(tmp_path)
@@ -41,7 +41,7 @@ def test_a_thousand_runs_do_not_take_forever(tmp_path: Path) -> None:
     sweep(tmp_path, [{"lr": str(n % 5), "seed": str(n // 5)} for n in range(1000)], films=0)
     began = time.perf_counter()
     page = html.write_report(tmp_path)
-    assert time.perf_counter() - began < 20
+    assert time.perf_counter() - began < 30
     assert page.stat().st_size < 20e6
     text = page.read_text(encoding="utf-8")
     assert "the films are left out of this page" in text

@@ -118,9 +118,27 @@ def test_the_fingerprint_sees(what: str) -> None:
     assert other != base
 
 
-def test_what_reads_the_environment_has_no_fingerprint(tmp_path: Path) -> None:
+def test_what_reads_the_environment_changes_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "conf"
     shutil.copytree(conf_dir(), folder)
     with (folder / "config.yaml").open("a") as file:
-        file.write("\nnote: ${oc.env:HOME}\n")
+        file.write("\nnote: ${oc.env:A_NOTE,nothing}\n")
+    seen = []
+    for value in ("one", "two", None, "one"):
+        if value is None:
+            monkeypatch.delenv("A_NOTE")
+        else:
+            monkeypatch.setenv("A_NOTE", value)
+        seen.append(fingerprint(*hydra_of(folder), "v1"))
+    assert None not in seen
+    assert len(set(seen)) == 3
+    assert seen[0] == seen[3]
+
+
+@pytest.mark.parametrize("text", ["${now:%H}", "${oc.env:${prompt}}", "${oc.env:A_NOTE} ${now:%S}"])
+def test_what_cannot_be_known_has_no_fingerprint(tmp_path: Path, text: str) -> None:
+    folder = tmp_path / "conf"
+    shutil.copytree(conf_dir(), folder)
+    with (folder / "config.yaml").open("a") as file:
+        file.write(f"\nnote: {text}\n")
     assert fingerprint(*hydra_of(folder), "v1") is None
