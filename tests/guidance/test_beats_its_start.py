@@ -17,7 +17,7 @@ from headstudio.cli import conf_dir
 
 PROMPT = "a head with green skin, purple hair and red lips"
 MARGIN = 0.5  # of the share of named attributes that are right; there are three
-SHORT = ["scale.steps=120", "scale.picture_every_steps=0", "scale.gallery_size=96", "scale.gallery_seconds=1"]
+SHORT = ["scale.steps=60", "scale.picture_every_steps=0", "scale.gallery_size=96", "scale.gallery_seconds=1"]
 
 
 @pytest.fixture(scope="module")
