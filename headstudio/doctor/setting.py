@@ -72,6 +72,8 @@ def require(config: DictConfig) -> None:
     lacking = [finding for finding in needs(config) if finding.stops]
     if not lacking:
         return
+    if len(lacking) == 1 and lacking[0].state is State.BROKEN and not lacking[0].remedy:
+        raise UserError(f"{lacking[0].what}: {lacking[0].detail}")  # which says already what would be right
     told = "; ".join(dict.fromkeys(f"{finding.what} ({finding.detail})" for finding in lacking))
     chosen = "the same options" if len(lacking) > 1 or not lacking[0].remedy else ""
     how = f"python -m headstudio.doctor with {chosen} says how to get them" if chosen else lacking[0].remedy

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from headstudio.errors import UserError
+from headstudio.findings import Finding, State
 from headstudio.head.model import HeadModel
 
 FLOATS = ("v_template", "shapedirs", "exprdirs", "posedirs", "weights", "J_regressor", "landmark_bary")
@@ -32,6 +33,18 @@ def load_anny(*, num_shape: int) -> HeadModel:
     return read_head(Path(str(resources.files("headstudio") / "assets" / "head_anny.npz")), num_shape=num_shape)
 
 
+def look(*, num_shape: int) -> list[Finding]:
+    """Nothing, as the file ships with the package, but that it does not have as many shape directions (in no time)."""
+    try:
+        load_anny(num_shape=num_shape)
+    except UserError as problem:
+        return [Finding(what="The open head", state=State.BROKEN, detail=str(problem))]
+    return []
+
+
+load_anny.look = look  # type: ignore[attr-defined]
+
+
 def read_head(path: Path, *, num_shape: int) -> HeadModel:
     """A head from an `.npz` whose keys are `HeadModel`'s arguments.
 
@@ -44,7 +57,10 @@ def read_head(path: Path, *, num_shape: int) -> HeadModel:
     arrays = _read(path)
     stored = arrays["shapedirs"].shape[-1]
     if not 0 <= num_shape <= stored:
-        raise UserError(f"head.num_shape={num_shape} is not possible: {path.name} has {stored} shape directions.")
+        raise UserError(
+            f"head.num_shape={num_shape} is not possible: {path.name} has {stored} shape directions; "
+            f"scale.num_shape={stored} takes all of them."
+        )
     arrays["shapedirs"] = arrays["shapedirs"][..., :num_shape]
     lines = [arrays[key].tolist() for key in ("polyline_names", *POLYLINES)]
     settings: dict[str, Any] = {key: torch.from_numpy(arrays[key].astype(np.float32)) for key in FLOATS}

@@ -100,7 +100,7 @@ def load_flame(
         posedirs=_tensor(flame.posedirs * similarity.scale),
         weights=_tensor(flame.weights),
         J_regressor=_tensor(flame.J_regressor),
-        faces=torch.from_numpy(flame.faces),
+        faces=torch.from_numpy(flame.faces.copy()),
         parents=flame_file.PARENTS,
         joint_names=JOINTS,
         expression_names=[f"flame_{index:03d}" for index in range(num_expression)],

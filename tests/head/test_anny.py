@@ -83,8 +83,12 @@ def test_turning_the_left_eye_moves_only_the_left_eye(head: HeadModel) -> None:
 
 @pytest.mark.parametrize("num_shape", [-1, 10_000])
 def test_too_many_shape_directions(num_shape: int) -> None:
-    with pytest.raises(UserError, match=f"head.num_shape={num_shape}"):
+    with pytest.raises(UserError, match=f"head.num_shape={num_shape} .*scale.num_shape=32 takes all"):
         load_anny(num_shape=num_shape)
+    (finding,) = load_anny.look(num_shape=num_shape)  # type: ignore[attr-defined]
+    assert f"head.num_shape={num_shape}" in finding.detail
+    assert finding.stops
+    assert load_anny.look(num_shape=32) == []  # type: ignore[attr-defined]
 
 
 def test_no_shape_directions() -> None:
