@@ -146,6 +146,18 @@ def new_object(kind: Any, *arguments: Any) -> Any:
     return kind()
 
 
+def only_keys(values: Any) -> None:
+    """Refuse what is hashed and no word or number: a tuple's hash walks all that it holds, however often and deep."""
+    if not all(isinstance(value, str | bytes | int | float | None) for value in values):
+        raise Refused("holds a table whose keys are no words or numbers")
+
+
+def table(pairs: Any = ()) -> dict[Any, Any]:
+    """`collections.OrderedDict`, which Python 2 made of a list of pairs."""
+    only_keys([key for key, _ in pairs])
+    return dict(pairs)
+
+
 def no_bytes(*arguments: Any) -> bytes:
     """`bytes()`, by which Python 3 writes an empty string; with an argument it could fill the memory."""
     if arguments:

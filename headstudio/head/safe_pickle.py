@@ -13,10 +13,9 @@ from __future__ import annotations
 import io
 import pickle
 import pickletools
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -37,8 +36,10 @@ from headstudio.head.pickle_parts import (
     from_buffer,
     new_object,
     no_bytes,
+    only_keys,
     reconstruct,
     scalar,
+    table,
 )
 
 _OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
@@ -96,7 +97,7 @@ def load_object_npy(path: Path) -> Any:
 def _scan(content: bytes) -> None:
     """Walk the instructions without obeying them: complete, and no table larger than the file asked for."""
     for name, argument in _instructions(content):
-        if "PUT" in name and isinstance(argument, int) and argument > len(content):
+        if ("PUT" in name or name == "FRAME") and isinstance(argument, int) and argument > len(content):
             raise Refused("asks for more memory than it can fill")
         if name in ("EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID", "NEXT_BUFFER"):
             raise Refused(f"uses the instruction {name}")
@@ -123,7 +124,7 @@ _BY_NAME: dict[tuple[str, str], Callable[..., Any]] = {
     ("numpy", "dtype"): DType,
     ("_codecs", "encode"): Encoded,
     ("__builtin__", "bytes"): Call(no_bytes),
-    ("collections", "OrderedDict"): OrderedDict,
+    ("collections", "OrderedDict"): Call(table),
     ("torch.storage", "_load_from_bytes"): Storage,
     ("torch._utils", "_rebuild_tensor_v2"): Tensor,
     **{(f"numpy.{core}.multiarray", "_reconstruct"): Call(reconstruct) for core in ("core", "_core")},
@@ -138,8 +139,10 @@ _BY_NAME: dict[tuple[str, str], Callable[..., Any]] = {
 }
 
 
-class _Unpickler(pickle.Unpickler):
-    """Finds nothing but the stand-ins above."""
+class _Unpickler(pickle._Unpickler):  # the one in Python, whose instructions can be watched
+    """Finds nothing but the stand-ins above, and hashes nothing but words and numbers."""
+
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
 
     def __init__(self, content: bytes) -> None:
         super().__init__(io.BytesIO(content), fix_imports=False, encoding="latin1")
@@ -152,6 +155,24 @@ class _Unpickler(pickle.Unpickler):
             shown = "".join(letter if letter.isprintable() else "?" for letter in f"{module}.{name}")
             raise Refused(f"names {shown[:100]}")
         return found
+
+
+def _watched(code: bytes, keys: slice) -> None:
+    """Before an instruction that hashes, look at what it would hash: `keys` of what lies on the stack."""
+    obeyed = _Unpickler.dispatch[code[0]]
+
+    def load(reader: Any) -> None:
+        only_keys(reader.stack[keys])
+        obeyed(reader)
+
+    _Unpickler.dispatch[code[0]] = load
+
+
+_watched(pickle.SETITEM, slice(-2, -1))
+for _code in (pickle.SETITEMS, pickle.DICT):
+    _watched(_code, slice(0, None, 2))
+for _code in (pickle.ADDITEMS, pickle.FROZENSET):
+    _watched(_code, slice(None))
 
 
 def _short(error: Exception) -> str:

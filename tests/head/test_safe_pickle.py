@@ -146,6 +146,13 @@ HOSTILE: dict[str, Any] = {
     ),
     "giant type": Calls(np.dtype, "S999999999999"),
     "type of fields": Calls(np.dtype, [("a", "f8", (10**6, 10**6))]),
+    "key nested deeply": b"\x80\x02})" + b"\x85" * 1_000_000 + b"Ns.",
+    "key nested deeply of several": b"\x80\x02}()" + b"\x85" * 1_000_000 + b"Nu.",
+    "key nested deeply of a dict": b"\x80\x02()" + b"\x85" * 1_000_000 + b"Nd.",
+    "key doubled": b"\x80\x02})" + b"q\x01h\x01\x86" * 60 + b"Ns.",
+    "key of an ordered dict": b"\x80\x02ccollections\nOrderedDict\n](])" + b"q\x01h\x01\x86" * 60 + b"aNaa\x85R.",
+    "member of a set": b"\x80\x04\x8f()" + b"q\x01h\x01\x86" * 60 + b"\x90.",
+    "member of a frozen set": b"\x80\x04()" + b"q\x01h\x01\x86" * 60 + b"\x91.",
     "nested without end": b"(" * 3 + b"]" * 1 + b"(" * 100_000 + b"t" * 100_000 + b".",
 }
 
