@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from headstudio.cli import conf_dir, groups
 from headstudio.paper_table import Setting, composed
+from headstudio.run import register_resolvers
+from headstudio.schedule import as_schedule
 from headstudio.settings import check
 
 EXPERIMENTS = sorted(groups()["experiment"])
@@ -93,6 +96,46 @@ def test_what_the_released_code_does_differently_is_one_option_each(group: str) 
     changed = {key for key in differences(mixed, paper) if not key.startswith("metrics.clip.view_text")}
     assert changed
     assert {key.split(".")[0] for key in changed} == {group}
+
+
+# The steps of 10000 at which each experiment does something else than before: the paper's section 4.4 with the schedule
+# of HumanGaussian, and what the released code's strict inequalities come to (Head3DGSLKs.py:194-299).
+PHASES: dict[str, dict[str, Any]] = {
+    "paper": {
+        "grow": [300, 600, 900, 1200, 1500, 1800, 2100],
+        "prune": [2400, 2700, 3000, 3300],
+        "learning shape": 8000,
+        "lambda_pos": {0: 0.1, 9999: 0.1},
+        "rate": {0: 5e-5, 9999: 5e-5},
+    },
+    "official": {
+        "grow": [600, 900, 1200, 1500, 1800],
+        "prune": [2700, 3000],
+        "learning shape": 7001,
+        "lambda_pos": {0: 0.0, 2399: 0.0, 2400: 0.1, 9999: 0.1},
+        "rate": {0: 2e-4, 10000: 2e-4 * 0.5 ** (1 / 3), 30000: 1e-4},
+    },
+}
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_the_phases_of_an_experiment_begin_and_end_where_its_source_says(experiment: str) -> None:
+    register_resolvers()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = compose("config", overrides=[f"experiment={experiment}"])
+    wanted = PHASES[experiment]
+    densify, reg = (instantiate(part, _convert_="all") for part in (config.densify, config.reg))
+    steps = range(config.trainer.steps)
+    assert len(steps) == 10000
+    assert [step for step in steps if densify.grow(step)] == wanted["grow"]
+    assert [step for step in steps if densify.prune(step)] == wanted["prune"]
+    assert config.trainer.shape_freeze_step == wanted["learning shape"]
+    lowest, highest = (instantiate(config.scale[f"{name}_timestep"], _convert_="all") for name in ("min", "max"))
+    assert {(lowest(step), highest(step)) for step in range(3001)} == {(50.0, 800.0)}
+    assert {(lowest(step), highest(step)) for step in range(3001, 10000)} == {(20.0, 550.0)}
+    weight, rate = as_schedule(reg.lambda_pos), instantiate(config.optim, _convert_="all").rates["means"]
+    assert {step: weight(step) for step in wanted["lambda_pos"]} == wanted["lambda_pos"]
+    assert {step: rate(step) for step in wanted["rate"]} == pytest.approx(wanted["rate"])
 
 
 @pytest.mark.slow

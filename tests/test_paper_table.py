@@ -76,6 +76,7 @@ def test_the_page_is_up_to_date(settings: dict[str, Setting]) -> None:
     assert paper_table.between_markers(page, made) == page, "python -m headstudio.paper_table docs/paper.md"
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_page_compose() -> None:
     """Every `python -m headstudio.run` there, for every option that it sweeps, and what the prose names."""
     page = PAGE.read_text(encoding="utf-8")

@@ -43,6 +43,7 @@ def standins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return dict(line.removeprefix("export ").split("=", 1) for line in env.read_text().splitlines())
 
 
+@pytest.mark.slow
 def test_a_bare_machine(tmp_path: Path) -> None:
     page = doctor(tmp_path)
     assert page.returncode == 0, page.stderr  # the default can run
@@ -61,6 +62,7 @@ def test_a_bare_machine(tmp_path: Path) -> None:
     assert page.stderr == ""
 
 
+@pytest.mark.slow
 def test_a_bare_machine_without_a_network(tmp_path: Path) -> None:
     said = told(tmp_path, "experiment=paper", HF_HUB_OFFLINE="1")
     states = {what: finding["state"] for what, finding in said["findings"].items()}
@@ -79,6 +81,7 @@ def test_a_bare_machine_without_a_network(tmp_path: Path) -> None:
     assert "hf download SG161222" in said["findings"]["Diffusion model SG161222/Realistic_Vision_V5.1_noVAE"]["remedy"]
 
 
+@pytest.mark.slow
 def test_a_machine_with_stand_ins(tmp_path: Path, standins: dict[str, str]) -> None:
     said = told(tmp_path, *REHEARSAL, **standins)
     assert said["runs"]
@@ -97,6 +100,7 @@ def test_a_machine_with_stand_ins(tmp_path: Path, standins: dict[str, str]) -> N
     assert [what for what, f in full["findings"].items() if f["state"] == "missing"] == ["GPU for this size"]
 
 
+@pytest.mark.slow
 def test_damaged_and_foreign_files(tmp_path: Path, standins: dict[str, str]) -> None:
     cut = tmp_path / "flame"
     cut.mkdir()
@@ -128,6 +132,7 @@ def test_what_is_no_setting(tmp_path: Path, words: tuple[str, ...], sentence: st
     assert ran.stdout == ""
 
 
+@pytest.mark.slow
 def test_a_run_names_everything_that_it_lacks_before_it_makes_anything(tmp_path: Path) -> None:
     env = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     env |= {"HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
