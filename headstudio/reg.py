@@ -68,7 +68,8 @@ def sparsity(alpha: Float[Tensor, "B 1 H W"]) -> Float[Tensor, ""]:
 
     A Gaussian that has taken the background's colour shows no difference to the prior, so nothing else makes it go;
     where a colour matters, the guidance outweighs this by far.
-    Source: `loss_sparsity` of threestudio and of the official code (which applies it to a depth).
+    Source: `loss_sparsity` of threestudio, which smooths it near 0 (the root of a^2 + 0.01), and of the official code,
+    which applies that to a depth.
     """
     return alpha.mean()
 
