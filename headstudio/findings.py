@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 
 class State(StrEnum):
@@ -29,12 +30,14 @@ class Finding:
         state: how it stands.
         detail: where it is, which version, what is wrong with it.
         remedy: what to do about it; empty where nothing has to be done.
+        files: those that a run would read, if they are here.
     """
 
     what: str
     state: State
     detail: str = ""
     remedy: str = ""
+    files: tuple[Path, ...] = ()
 
     @property
     def stops(self) -> bool:

@@ -119,8 +119,8 @@ def _make_head(
     import torch
     from omegaconf import OmegaConf
 
-    from headstudio import evaluate, record
-    from headstudio.doctor.setting import require
+    from headstudio import evaluate, inputs, record
+    from headstudio.doctor.setting import needs, require
     from headstudio.export.ply import save_avatar
     from headstudio.log import JsonlLogger, Loggers
     from headstudio.runstate import load_checkpoint
@@ -133,6 +133,7 @@ def _make_head(
     metrics = make(config.metrics)
     evaluate.prepare(metrics)
     parts = build(config)
+    inputs.keep(paths.inputs, inputs.identify(needs(config)), resumed=saved is not None)
     more = make(config.logger)(
         directory=paths.root,
         signature=signature,

@@ -49,6 +49,11 @@ class RunPaths:
         return self.root / "config.yaml"
 
     @property
+    def inputs(self) -> Path:
+        """Hashes of the user's files that it was made from; not there where it needed none."""
+        return self.root / "inputs.json"
+
+    @property
     def checkpoint(self) -> Path:
         return self.root / "checkpoint"
 

@@ -66,14 +66,19 @@ def _print_page(computer: list[Finding], programs: list[Finding], settings: Sequ
 
 def _print_json(computer: list[Finding], programs: list[Finding], settings: Sequence[Setting]) -> None:
     told = {
-        "machine": [asdict(f) for f in computer],
-        "programs": [asdict(f) for f in programs],
+        "machine": list(map(_plain, computer)),
+        "programs": list(map(_plain, programs)),
         "settings": [
-            {"command": s.command, "runs": not s.stopped_by, "findings": [asdict(f) for f in s.findings]}
+            {"command": s.command, "runs": not s.stopped_by, "findings": list(map(_plain, s.findings))}
             for s in settings
         ],
     }
     sys.stdout.write(json.dumps(told, indent=2) + "\n")
+
+
+def _plain(finding: Finding) -> dict[str, str]:
+    """Without the files, of which a corpus has thousands; where they are stands in the detail."""
+    return {key: value for key, value in asdict(finding).items() if key != "files"}
 
 
 if __name__ == "__main__":

@@ -67,13 +67,13 @@ class ClipModel:
         except UserError as error:
             return [Finding(what=what, state=State.LACKING, detail=str(error), remedy="name a file, or a tag")]
         if model._is_file:
-            return [Finding(what=what, state=State.READY, detail=str(weights))]
+            return [Finding(what=what, state=State.READY, detail=str(weights), files=(Path(str(weights)),))]
         from huggingface_hub.constants import HF_HUB_OFFLINE
         from open_clip.pretrained import get_pretrained_cfg
 
         published = get_pretrained_cfg(architecture, str(weights))
         if found := cached(published or {}, cache_dir):
-            return [Finding(what=what, state=State.READY, detail=found)]
+            return [Finding(what=what, state=State.READY, detail=found, files=(Path(found),))]
         get = f"python -c \"import open_clip; open_clip.create_model('{architecture}', pretrained='{weights}')\""
         if HF_HUB_OFFLINE or not published:
             detail = f"{weights} of {architecture} is not in the cache"

@@ -69,6 +69,11 @@ class Found:
         return self.settings[0].parent
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """All of them."""
+        return (*self.settings, *([self.weights] if self.weights else []), *self.shards)
+
+    @property
     def variant(self) -> str | None:
         """ "fp16" where only half precision is there."""
         return "fp16" if self.weights and ".fp16." in self.weights.name else None

@@ -70,6 +70,13 @@ class Source:
         """Whether it can be loaded from this disk."""
         return self.place in (Place.HERE, Place.CACHED)
 
+    @property
+    def read(self) -> tuple[Path, ...]:
+        """Every file that loading it reads."""
+        if self.file is not None:
+            return (self.file,)
+        return self.found.files if self.found else ()
+
 
 def locate(
     *, path: str, vae_path: str | None, controlnet_path: str | None, controlnet_subfolder: str | None
@@ -253,7 +260,8 @@ def _finding(what: str, group: Sequence[Source]) -> Finding:
     key, named, files = group[0].key, group[0].named, _files(group, group[0].key)
     bad = [source for source in group if not source.ready]
     if not bad:
-        return Finding(what=what, state=State.READY, detail=group[0].place.value)
+        read = dict.fromkeys(file for source in group for file in source.read)
+        return Finding(what=what, state=State.READY, detail=group[0].place.value, files=tuple(read))
     parts = ", ".join(source.component for source in bad)
     if broken := "; ".join(dict.fromkeys(s.problem for s in bad if s.place is Place.BROKEN)):
         return Finding(what=what, state=State.BROKEN, detail=broken, remedy=f"prior.{key}=FOLDER with {files}")

@@ -149,7 +149,7 @@ def look(
     except UserError as problem:
         return [Finding(what=what, state=State.BROKEN, detail=str(problem))]
     return [
-        Finding(what=what, state=State.READY, detail=str(model_path)),
+        Finding(what=what, state=State.READY, detail=str(model_path), files=(model_path,)),
         _look_at_landmarks(landmark_path, model_path),
         _look_at_masks(mask_path, model_path),
     ]
@@ -166,8 +166,9 @@ def _look_at_landmarks(landmark_path: str | None, model_path: Path) -> Finding:
     except UserError as problem:
         return Finding(what=what, state=State.BROKEN, detail=str(problem))
     if found.is_mediapipe:
-        return Finding(what=what, state=State.READY, detail=str(marks_path))
-    return Finding(what=what, state=State.NOTE, detail=f"51 points of {marks_path}", remedy=remedy)
+        return Finding(what=what, state=State.READY, detail=str(marks_path), files=(marks_path,))
+    detail = f"51 points of {marks_path}"
+    return Finding(what=what, state=State.NOTE, detail=detail, remedy=remedy, files=(marks_path,))
 
 
 def _look_at_masks(mask_path: str | None, model_path: Path) -> Finding:
@@ -180,7 +181,7 @@ def _look_at_masks(mask_path: str | None, model_path: Path) -> Finding:
         flame_regions.read_masks(masks_path)
     except UserError as problem:
         return Finding(what=what, state=State.BROKEN, detail=str(problem))
-    return Finding(what=what, state=State.READY, detail=str(masks_path))
+    return Finding(what=what, state=State.READY, detail=str(masks_path), files=(masks_path,))
 
 
 load_flame.look = look  # type: ignore[attr-defined]

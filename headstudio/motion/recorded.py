@@ -78,7 +78,7 @@ class RecordedMotion:
             if not files:
                 why = f"holds no {', '.join(SUFFIXES)} file" if path.is_dir() else "does not exist"
                 state, detail, remedy = State.LACKING, f"{path} {why}", TO_GET
-            found.append(Finding(what="Recorded motion", state=state, detail=detail, remedy=remedy))
+            found.append(Finding(what="Recorded motion", state=state, detail=detail, remedy=remedy, files=tuple(files)))
         if not found:
             remedy = f"name files or folders, motion.paths=[talk.npz]: {READABLE}"
             found = [
