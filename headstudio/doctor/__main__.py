@@ -4,7 +4,7 @@
     python -m headstudio.doctor experiment=paper KEY=VALUE  one setting, as you would give it to headstudio.run
     python -m headstudio.doctor --json                     the same for a program
 
-Nothing is loaded, downloaded or changed, and no network is asked. The exit code is 0 if every setting that was named
+Nothing is made, downloaded or changed, and no network is asked. The exit code is 0 if every setting that was named
 (without any: the default) can run, 1 if not, 2 if a setting is no setting.
 """
 
