@@ -55,12 +55,7 @@ def keep(path: Path, found: Sequence[dict[str, Any]], *, resumed: bool) -> None:
         UserError: a file has changed since; what was saved is kept.
     """
     if resumed and path.exists():
-        before = {entry["what"]: set[str]() for entry in json.loads(path.read_text(encoding="utf-8"))}
-        for entry in json.loads(path.read_text(encoding="utf-8")):
-            before[entry["what"]].add(entry["sha256"])
-        now: dict[str, set[str]] = {}
-        for entry in found:
-            now.setdefault(entry["what"], set()).add(entry["sha256"])
+        before, now = _contents(json.loads(path.read_text(encoding="utf-8"))), _contents(found)
         changed = [what for what in {**before, **now} if before.get(what) != now.get(what)]
         if changed:
             raise UserError(
@@ -70,3 +65,11 @@ def keep(path: Path, found: Sequence[dict[str, Any]], *, resumed: bool) -> None:
         return
     if found:
         put(path, json.dumps(list(found), indent=2) + "\n")
+
+
+def _contents(entries: Sequence[dict[str, Any]]) -> dict[str, set[str]]:
+    """The hashes under each name, wherever the files lie."""
+    hashes: dict[str, set[str]] = {}
+    for entry in entries:
+        hashes.setdefault(entry["what"], set()).add(entry["sha256"])
+    return hashes

@@ -118,8 +118,9 @@ def _gpu_memory(config: DictConfig) -> Iterator[Finding]:
     from hydra.utils import instantiate
 
     from headstudio.guidance import fit, memory, precision, sources
+    from headstudio.render.cuda import CudaRenderer
 
-    device = torch.device("cuda")
+    device = torch.device(CudaRenderer.device)
     arguments = _arguments(config.prior)
     formats = (
         precision.network_dtype(arguments.pop("dtype"), device),

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from headstudio.errors import UserError
+from headstudio.findings import Finding, State
 from headstudio.guidance import checkpoint
 from headstudio.guidance.architectures import CONTROLNET, family_of_width
 from headstudio.guidance.layout import read_json
 from headstudio.guidance.memory import Size
-from headstudio.guidance.sources import Source
+from headstudio.guidance.sources import Source, locate
+from headstudio.guidance.sources import look as sources_look
 from headstudio.guidance.weights_file import read_header
 
 Settings = Mapping[str, Any]
@@ -56,6 +58,19 @@ def size_of(
         unet_bytes=dtype.itemsize,
         vae_bytes=vae_dtype.itemsize,
     )
+
+
+def look(**arguments: Any) -> Iterator[Finding]:
+    """`sources.look` of the same arguments, and, once everything is here, what does not belong together."""
+    yield from sources_look(**arguments)
+    paths = {key: arguments[key] for key in ("path", "vae_path", "controlnet_path", "controlnet_subfolder")}
+    found = locate(**paths)
+    if not all(source.ready for source in found):
+        return
+    try:
+        require_fit(settings_of(found), {source.component: source.named for source in found})
+    except UserError as problem:
+        yield Finding(what="The prior's parts", state=State.BROKEN, detail=str(problem).rstrip("."))
 
 
 def require_fit(settings: Mapping[str, Settings], names: Mapping[str, str]) -> None:

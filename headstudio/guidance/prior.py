@@ -16,10 +16,10 @@ from torch.utils.checkpoint import checkpoint
 from headstudio.device import to_device
 from headstudio.errors import UserError
 from headstudio.guidance import precision
-from headstudio.guidance.fit import require_fit, settings_of, size_of
+from headstudio.guidance.fit import look, require_fit, settings_of, size_of
 from headstudio.guidance.memory import Memory, Saving, explained_oom, unlimited
 from headstudio.guidance.precision import network_dtype
-from headstudio.guidance.sources import fetch, look
+from headstudio.guidance.sources import fetch
 from headstudio.guidance.vocabulary import VOCABULARY_FILE, load_vocabulary
 
 log = logging.getLogger(__name__)

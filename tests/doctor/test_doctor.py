@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,11 @@ from typing import Any
 
 import pytest
 
+from headstudio.doctor.setting import examine
+from headstudio.findings import State
+from headstudio.guidance import memory
 from headstudio.standins.__main__ import write_all
+from headstudio.standins.diffusion import write_prior
 
 OURS = ("HEADSTUDIO_FLAME", "HEADSTUDIO_MOTION", "HEADSTUDIO_RV51", "HEADSTUDIO_RV51_VAE", "HEADSTUDIO_CONTROLNET")
 REHEARSAL = ("experiment=paper", "scale=smoke", "metrics=tiny_clip")
@@ -112,6 +117,41 @@ def test_damaged_and_foreign_files(tmp_path: Path, standins: dict[str, str]) -> 
     (name,) = [name for name in said["findings"] if name.startswith("ControlNet")]
     assert said["findings"][name]["state"] == "missing"
     assert "diffusion_sd15/config.json" in said["findings"][name]["detail"]
+
+
+def test_parts_that_do_not_belong_together(tmp_path: Path, standins: dict[str, str]) -> None:
+    """A ControlNet of another model is all there, and still nothing can run."""
+    foreign = write_prior(tmp_path, "sd21", divisor=10, sample_size=16)
+    words = (*REHEARSAL, "prior.controlnet_subfolder=null")
+    said = told(tmp_path, *words, **standins | {"HEADSTUDIO_CONTROLNET": str(foreign.controlnet_path)})
+    assert not said["runs"]
+    assert said["findings"]["The prior's parts"]["state"] == "broken"
+    assert "ControlNet" in said["findings"]["The prior's parts"]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "words", "state", "detail"),
+    [
+        (48.0, (), State.READY, r"about \d+ of 48 GB"),
+        (3.1, ("memory=48gb",), State.LACKING, r"needs about \d+ GB of GPU memory and the GPU has 3 GB"),
+    ],
+)
+def test_the_memory_of_a_gpu(
+    standins: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    gigabytes: float,
+    words: tuple[str, ...],
+    state: State,
+    detail: str,
+) -> None:
+    for name, value in standins.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(memory, "total_gb", lambda device: gigabytes)
+    setting = examine(("experiment=paper", "metrics=none", *words), gpu=True)
+    (found,) = [finding for finding in setting.findings if finding.what == "GPU memory"]
+    assert found.state is state
+    assert re.search(detail, found.detail)
+    assert "GPU for this size" not in {finding.what for finding in setting.findings}
 
 
 @pytest.mark.parametrize(
