@@ -121,13 +121,22 @@ def contrasts(scores: Sequence[Score], key: str) -> list[Contrast]:
     """Every two values of `key`, in order of appearance, with Holm's correction over all of them."""
     groups = _split(scores, key)
     found = [_contrast(key, pair, groups[pair[0]], groups[pair[1]]) for pair in itertools.combinations(groups, 2)]
-    tested = sorted((c for c in found if c.p is not None), key=lambda c: c.p or 0.0)
-    adjusted: dict[tuple[str, str], float] = {}
-    highest = 0.0
-    for place, contrast in enumerate(tested):
-        highest = max(highest, min(1.0, (contrast.p or 0.0) * (len(tested) - place)))
-        adjusted[contrast.first, contrast.second] = highest
+    tested = [c for c in found if c.p is not None]
+    adjusted = dict(zip(((c.first, c.second) for c in tested), holm([c.p or 0.0 for c in tested]), strict=True))
     return [replace(c, p=adjusted.get((c.first, c.second)), together=max(1, len(tested))) for c in found]
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """The p values of tests that are made together, adjusted so that any false finding has a chance of `ALPHA` at most.
+
+    Holm (1979), A simple sequentially rejective multiple test procedure.
+    """
+    adjusted = [0.0] * len(ps)
+    highest = 0.0
+    for place, number in enumerate(sorted(range(len(ps)), key=lambda number: ps[number])):
+        highest = max(highest, min(1.0, ps[number] * (len(ps) - place)))
+        adjusted[number] = highest
+    return adjusted
 
 
 def ranking_test(differences: Sequence[float], *, resamples: int = 9999, seed: int = 0) -> float:
