@@ -97,15 +97,22 @@ def load(name: str, variant: str = "default") -> Ablation:
 
 
 def named(arguments: Sequence[str]) -> list[str]:
-    """The ablations that a command line names.
+    """The ablations that a command line names, each as `load` takes it."""
+    given = [argument.partition("=")[2] for argument in arguments if _key(argument) == KEY]
+    return [name for value in given for name in re.split(r"\s*,\s*", value)]
+
+
+def check(arguments: Sequence[str]) -> None:
+    """Refuse a command line whose ablations cannot run, before anything is composed.
 
     Raises:
-        UserError: without -m.
+        UserError: without -m, or as `load`.
     """
-    given = [argument for argument in arguments if _key(argument) == KEY]
-    if given and not {"-m", "--multirun"} & set(arguments):
-        raise UserError(f"{given[0]} makes several runs: add -m.")
-    return [name for argument in given for name in re.split(r"\s*,\s*", argument.partition("=")[2])]
+    for name in named(arguments):
+        for variant in VARIANTS:
+            load(name, variant)
+        if not {"-m", "--multirun"} & set(arguments):
+            raise UserError(f"{KEY}={name} makes several runs: add -m.")
 
 
 def runs(names: Sequence[str], grid: Sequence[Sequence[str]]) -> list[list[str]]:

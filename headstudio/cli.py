@@ -23,6 +23,7 @@ One sentence becomes an animatable head.
   python -m headstudio.run prompt="a head with green skin, purple hair and red lips"
   python -m headstudio.run -m reg=none,strict,scaled      several runs and one table at the end
   python -m headstudio.run -m prompt=@tiny8 seed=0,1      a list of sentences (prompts/, or a file) with every seed
+  python -m headstudio.run -m +ablation=fig7_f3dgs        an ablation of the paper: every arm, sentence and seed
   python -m headstudio.run scale=smoke                    a whole run in under 40 seconds
   python -m headstudio.run -m seed=0,1,2 hydra/launcher=slurm   the same on a cluster; see python -m headstudio.sweep
   python -m headstudio.run --cfg job                      the whole setting (--resolve fills in the references)
@@ -72,6 +73,10 @@ def help_text() -> str:
         lines.append(f"   {'*' if name == 'local' else ' '} {name:<18}{_first_comment(file)}")
     lines.append("  prompt=@LIST  (with -m: one run per sentence)")
     lines.extend(f"     {name:<18}{comment}" for name, comment in lists().items())
+    from headstudio import ablation
+
+    lines.append(f"  {ablation.KEY}=NAME  (with -m: one run per arm, sentence and seed; also a YAML file of yours)")
+    lines.extend(f"     {name:<18}{_first_comment(file)}" for name, file in ablation.files().items())
     lines.append("\nFlags of Hydra itself: python -m headstudio.run --hydra-help")
     return "\n".join(lines)
 
@@ -91,10 +96,17 @@ def quote_prompts(arguments: Sequence[str]) -> list[str]:
 
 
 def with_sweep_folder(arguments: Sequence[str]) -> list[str]:
-    """A multirun gets a folder named after what it sweeps, so that the same command finds its runs again."""
+    """A multirun gets a folder named after what it sweeps, so that the same command finds its runs again.
+
+    Ablations share one, and so the runs that several of them name.
+    """
+    from headstudio import ablation
+
     named = any(a.startswith("hydra.sweep.dir=") for a in arguments)
     if named or not {"-m", "--multirun"} & set(arguments):
         return list(arguments)
+    if ablation.named(arguments):
+        return [*arguments, "hydra.sweep.dir=multirun/ablations"]
     own = [a for a in arguments if "=" in a and not a.startswith(("-", "hydra.", "hydra/"))]
     digest = hashlib.sha256("\n".join(sorted(own)).encode()).hexdigest()[:6]
     return [*arguments, f"hydra.sweep.dir=multirun/{slug(','.join(own), 60)}-{digest}"]
@@ -187,6 +199,8 @@ def _explain_argument(argument: str) -> str | None:
                 return f"{key}={choice} does not exist: {key} is one of {known}.{nearest(choice, options)}"
         return None
     keys = _known_keys()
+    if key == "ablation":
+        return f"{argument} lacks its plus sign: +{argument}."
     if key not in keys:
         hint = _nearest_key(key, keys)
         return f"{key} is not a key of this setting.{hint} See --help for the groups, --cfg job for all keys."

@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headstudio import cli
+from headstudio import ablation, cli
 from headstudio.prompts import expand
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def main(arguments: list[str] | None = None) -> None:
     show_everything = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions over instead of printing them
     try:
+        ablation.check(arguments)
         import hydra
 
         register_resolvers()

@@ -1,4 +1,4 @@
-"""Hydra's grid of overrides, for launchers that check every run before they submit any and tell how each one ended."""
+"""Hydra's grid of overrides and ablations, for launchers that check every run before they submit any."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
 from omegaconf import OmegaConf
 
+from headstudio import ablation
 from headstudio.sweep.record import Sweep
 
 
 class GridSweeper(BasicSweeper):
-    """`BasicSweeper`, except that a failed run does not end the sweep and configs are composed once, not twice."""
+    """`BasicSweeper` with +ablation=NAME; a failed run does not end a sweep; configs are composed once, not twice."""
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
         """Launch the batches; the results stand for themselves, failed ones too."""
         assert self.config is not None
         assert self.launcher is not None
         assert self.hydra_context is not None
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        batches = self.split_arguments(parser.parse_overrides(arguments), self.max_batch_size)
+        batches = list(self.split_overrides_to_chunks(self._runs(arguments), self.max_batch_size))
         folder = Path(str(self.config.hydra.sweep.dir))
         is_new = not folder.exists()
         Sweep(folder.absolute()).prepare()
@@ -37,3 +37,12 @@ class GridSweeper(BasicSweeper):
                 shutil.rmtree(folder)
             raise
         return results
+
+    def _runs(self, arguments: list[str]) -> list[list[str]]:
+        """One list of overrides per run: the grid of what is swept, in each arm of the ablations that are named."""
+        assert self.hydra_context is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        own = [override for override in parser.parse_overrides(arguments) if override.get_key_element() != ablation.KEY]
+        (grid,) = self.split_arguments(own, None)
+        names = ablation.named(arguments)
+        return ablation.runs(names, grid) if names else grid
