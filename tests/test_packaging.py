@@ -54,7 +54,7 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_the_wheel_carries_settings_assets_types_and_licence(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    for file in ROOT.joinpath("conf").rglob("*.yaml"):
+    for file in (*ROOT.joinpath("conf").rglob("*.yaml"), *ROOT.joinpath("ablations").glob("*.yaml")):
         assert f"headstudio/{file.relative_to(ROOT)}" in names
     for file in ROOT.joinpath("headstudio", "assets").rglob("*"):
         assert file.is_dir() or str(file.relative_to(ROOT)) in names

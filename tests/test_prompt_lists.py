@@ -39,7 +39,7 @@ def test_a_list_says_what_it_is_and_holds_sentences(name: str) -> None:
         assert len(sentences) == int(digits)
 
 
-@pytest.mark.parametrize("name", [name for name in sorted(lists()) if name.startswith("tiny")])
+@pytest.mark.parametrize("name", [name for name in sorted(lists()) if name.startswith(("tiny", "ablation"))])
 def test_the_tiny_prior_knows_every_word_and_the_benchmark_can_judge(name: str) -> None:
     words = frozenset(VOCABULARY.read_text().split())
     for sentence in read_prompts(name):

@@ -14,7 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import setup_globals
 from hydra.types import RunMode
 
-from headstudio import cli
+from headstudio import ablation, cli
 from headstudio.prompts import expand
 from headstudio.report.__main__ import parser as report_parser
 from headstudio.run import register_resolvers
@@ -26,7 +26,8 @@ ROOT = Path(__file__).parents[1]
 LINES = [
     line.strip().partition("  #")[0] for line in (ROOT / "README.md").read_text().splitlines() if line[:4] == "    "
 ]
-RUNS = [line for line in LINES if line.startswith("python -m headstudio.run ")]
+RUNS = [line for line in LINES if line.startswith("python -m headstudio.run ") and "+ablation=" not in line]
+ABLATIONS = [line for line in LINES if "+ablation=" in line]
 REPORTS = [line for line in LINES if line.startswith("python -m headstudio.report ")]
 SWEEPS = [line for line in LINES if line.startswith("python -m headstudio.sweep ")]
 
@@ -57,6 +58,13 @@ def test_a_run_composes(line: str) -> None:
             check(composer.compose(overrides, number).config)
     finally:
         GlobalHydra.instance().clear()
+
+
+def test_every_ablation_is_there_and_can_be_run() -> None:
+    """Whether their arms compose: tests/test_ablation_arms.py."""
+    assert {name for line in ABLATIONS for name in ablation.named(line.split())} == set(ablation.files())
+    for line in ABLATIONS:
+        ablation.check(line.split())
 
 
 @pytest.mark.parametrize("line", REPORTS)
