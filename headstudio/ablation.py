@@ -14,6 +14,7 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -129,11 +130,12 @@ def runs(names: Sequence[str], grid: Sequence[Sequence[str]]) -> list[list[str]]
         UserError: as `load`, or the user sets what the arms compare.
     """
     found: dict[tuple[str, ...], None] = {}
+    read = cache(load)
     for words in grid:
         given = {_key(word).lstrip("+"): word for word in words}
         own = [word for key, word in given.items() if key not in ("prompt", "seed")]
         variant = "paper" if given.get("experiment", "").partition("=")[2] in OF_PAPER else "default"
-        for ablation in (load(name, variant) for name in names):
+        for ablation in (read(name, variant) for name in names):
             _refuse_compared(ablation, given)
             base = [word for word in ablation.base if _key(word) not in given]
             prompts = [given["prompt"]] if "prompt" in given else [f"prompt={quoted(p)}" for p in ablation.prompts]
