@@ -114,6 +114,7 @@ def composed(*overrides: str) -> DictConfig:
         ("guidance=nfsd", "scale.background=null"),
         ("guidance=clipped", "prompts=perp_neg", "densify=official"),
         ("guidance=ssd", "reg=official"),
+        ("guidance=ism", "motion=expressive"),
         pytest.param(("guidance=vsd",), marks=pytest.mark.slow),
         pytest.param(("recipe=paper", "prior=rv51", "prompts=paper"), marks=pytest.mark.slow),
         pytest.param(

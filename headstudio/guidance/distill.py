@@ -44,10 +44,10 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Noised:
-    """The pictures of one step as latents (with their gradient), and one draw of noise on them (without)."""
+    """The pictures of one step as latents (with their gradient), and the same at their noise levels (without)."""
 
     latents: Float[Tensor, "B C h w"]
-    noise: Float[Tensor, "B C h w"]
+    noise: Float[Tensor, "B C h w"]  # what made them noisy, and what a rule subtracts
     noisy: Float[Tensor, "B C h w"]
     timesteps: Int[Tensor, " B"]  # where the latents are
     drawn: Int[Tensor, " B"]  # the same on the CPU: which rows a rule needs is decided there, without waiting
@@ -61,6 +61,30 @@ class Conditions:
     control: Float[Tensor, "B 3 h w"] | None
     cameras: Cameras
     conditioning_scale: float
+
+
+class Noising(Protocol):
+    """Takes latents to the noise levels that were drawn for them: `gaussian`, or `ism.DdimInversion`."""
+
+    def __call__(
+        self,
+        prior: Prior,
+        latents: Float[Tensor, "B C h w"],
+        drawn: Int[Tensor, " B"],
+        given: Conditions,
+        generator: torch.Generator,
+    ) -> Noised: ...
+
+
+def gaussian(
+    prior: Prior,
+    latents: Float[Tensor, "B C h w"],
+    drawn: Int[Tensor, " B"],
+    given: Conditions,
+    generator: torch.Generator,
+) -> Noised:
+    """Random noise (below Eq. 1), whatever the pictures show."""
+    return noised(prior, latents, drawn, generator)
 
 
 class Student(Protocol):
@@ -92,6 +116,7 @@ class ScoreDistillation:
         min_timestep: lowest noise level drawn, by step, in 0 .. num_timesteps - 1.
         max_timestep: highest noise level drawn, by step, included.
         use_control: whether the landmark map conditions the prior; without it the ControlNet is not run.
+        noising: how pictures become noisy, and what noise is for `rule`.
         clip: bound on every number of the gradient, by step (`debias.clipped`); None is no bound.
         student: makes whose prediction takes the place of the noise (variational score distillation); None is nobody.
 
@@ -111,6 +136,7 @@ class ScoreDistillation:
         min_timestep: float | Schedule,
         max_timestep: float | Schedule,
         use_control: bool,
+        noising: Noising = gaussian,
         clip: float | Schedule | None = None,
         student: Callable[[Prior], Student] | None = None,
     ) -> None:
@@ -121,7 +147,7 @@ class ScoreDistillation:
         self.prior, self.prompts, self.rule, self.weighting = prior, prompts, rule, weighting
         self.guidance_scale, self.conditioning_scale = as_schedule(guidance_scale), as_schedule(conditioning_scale)
         self.min_timestep, self.max_timestep = as_schedule(min_timestep), as_schedule(max_timestep)
-        self.use_control = use_control
+        self.use_control, self.noising = use_control, noising
         self.clip = None if clip is None else as_schedule(clip)
         self.timestep_range(0)
         self.student = None if student is None else student(prior)
@@ -134,7 +160,7 @@ class ScoreDistillation:
         step: int,
         generator: torch.Generator,
     ) -> GuidanceResult:
-        """One draw of noise levels and noise, one call of the UNet, the loss.
+        """One draw of noise levels and noise, one call of the UNet for all that the rule reads, the loss.
 
         Args:
             rgb: rendered pictures in [0, 1]; the loss's gradient flows into them.
@@ -143,8 +169,7 @@ class ScoreDistillation:
             step: what the schedules read.
             generator: on the CPU; the only source of randomness.
         """
-        seen = self._noised(rgb, step, generator)
-        given = Conditions(self.prompts(cameras), self._control(control), cameras, self.conditioning_scale(step))
+        seen, given = self._seen(rgb, control, cameras, step, generator)
         predictions, noise = self._predict(seen, given), seen.noise
         if self.student is not None:
             self.student.begin(generator)
@@ -192,28 +217,35 @@ class ScoreDistillation:
 
         Pass a generator of its own, so that looking does not change the run.
         """
-        prior, text = self.prior, self.prompts(cameras)
-        seen = self._noised(rgb, step, generator)
-        noisy, timesteps = seen.noisy, seen.timesteps
+        seen, given = self._seen(rgb, control, cameras, step, generator)
+        prior, noisy, timesteps = self.prior, seen.noisy, seen.timesteps
         predict = GuidedNoise(
             prior,
-            text.text,
-            text.null,
-            self._control(control),
+            given.texts.text,
+            given.texts.null,
+            given.control,
             guidance_scale=self.guidance_scale(step),
-            conditioning_scale=self.conditioning_scale(step),
+            conditioning_scale=given.conditioning_scale,
         )
         guess = clean_estimate(prior, noisy, predict(noisy, timesteps), timesteps)
         clean = denoise(predict, noisy, timesteps, steps=denoise_steps)
         pictures = prior.decode_latents(torch.cat([noisy, guess, clean])).chunk(3)
         return Snapshot(noisy=pictures[0], one_step=pictures[1], denoised=pictures[2], timesteps=timesteps)
 
-    def _noised(self, rgb: Float[Tensor, "B 3 H W"], step: int, generator: torch.Generator) -> Noised:
+    def _seen(
+        self,
+        rgb: Float[Tensor, "B 3 H W"],
+        control: Float[Tensor, "B 3 h w"] | None,
+        cameras: Cameras,
+        step: int,
+        generator: torch.Generator,
+    ) -> tuple[Noised, Conditions]:
         """Latents of the pictures and a draw of timesteps, then noise, on the CPU: every device sees the same."""
+        given = Conditions(self.prompts(cameras), self._control(control), cameras, self.conditioning_scale(step))
         latents = self.prior.encode_images(rgb, generator)
         low, high = self.timestep_range(step)
         drawn = torch.randint(low, high + 1, (latents.shape[0],), generator=generator)
-        return noised(self.prior, latents, drawn, generator)
+        return self.noising(self.prior, latents, drawn, given, generator), given
 
     def _result(self, seen: Noised, direction: Float[Tensor, "B C h w"], step: int) -> GuidanceResult:
         """The loss whose gradient is w(t) times a rule's direction."""

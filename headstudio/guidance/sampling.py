@@ -1,7 +1,9 @@
-"""DDIM over a `Prior`: full denoising from any noise level, for snapshots and for judging a prior."""
+"""DDIM over a `Prior`: between noise levels, and full denoising, for snapshots and for judging a prior."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 
 import torch
@@ -51,20 +53,40 @@ def clean_estimate(
 
 
 @torch.no_grad()
+def follow(
+    predict: Callable[[Float[Tensor, "B C h w"], Int[Tensor, " B"]], Float[Tensor, "B C h w"]],
+    prior: Prior,
+    latents: Float[Tensor, "B C h w"],
+    rungs: Sequence[Int[Tensor, " B"]],
+) -> tuple[Float[Tensor, "B C h w"], Float[Tensor, "B C h w"]]:
+    """Deterministic DDIM (Song et al. 2021, Eq. 12, eta = 0) from noise level to noise level, down or up (inversion).
+
+    Args:
+        predict: the noise in latents at their timesteps; of clean latents it is asked at timestep 0.
+        prior: whose noise levels they are.
+        latents: at the first of `rungs`.
+        rungs: at least two timesteps per row; -1 is clean.
+
+    Returns:
+        The latents at the last rung, and the noise in those at the rung before it.
+    """
+    noise = torch.zeros_like(latents)
+    for now, after in itertools.pairwise(rungs):
+        noise = predict(latents, now.clamp_min(0))
+        latents = prior.add_noise(clean_estimate(prior, latents, noise, now), noise, after)
+    return latents, noise
+
+
 def denoise(
     predict: GuidedNoise, noisy: Float[Tensor, "B C h w"], timesteps: Int[Tensor, " B"], *, steps: int
 ) -> Float[Tensor, "B C h w"]:
-    """Deterministic DDIM (Song et al. 2021, Eq. 12, eta = 0) from each row's own timestep down to clean latents.
+    """`follow` from each row's own timestep down to clean latents.
 
     The noise levels are equal parts of the way down, ending at the clean end: diffusers' "trailing" spacing when a
     row starts at the last timestep. To draw a picture from nothing, pass noise at `num_timesteps - 1`.
     """
-    latents, prior = noisy, predict.prior
-    for index in range(steps):
-        now, after = _rung(timesteps, index, steps), _rung(timesteps, index + 1, steps)
-        noise = predict(latents, now)
-        latents = prior.add_noise(clean_estimate(prior, latents, noise, now), noise, after)
-    return latents
+    rungs = [_rung(timesteps, index, steps) for index in range(steps + 1)]
+    return follow(predict, predict.prior, noisy, rungs)[0]
 
 
 def _rung(start: Int[Tensor, " B"], index: int, steps: int) -> Int[Tensor, " B"]:

@@ -17,7 +17,7 @@ from headstudio.cli import conf_dir
 
 PROMPT = "a head with green skin, purple hair and red lips"
 MARGIN = 0.5  # of the share of named attributes that are right; there are three
-SHORT = ["scale.steps=60", "scale.picture_every_steps=0", "scale.gallery_size=96", "scale.gallery_seconds=1"]
+SHORT = ["scale.picture_every_steps=0", "scale.gallery_size=96", "scale.gallery_seconds=1"]
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +33,13 @@ def untrained() -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("guidance", ["ssd", "vsd"])
-def test_a_short_run_beats_its_own_start(tmp_path: Path, untrained: float, guidance: str) -> None:
+@pytest.mark.parametrize(("guidance", "steps"), [("ssd", 60), ("vsd", 60), ("ism", 20)])
+def test_a_short_run_beats_its_own_start(tmp_path: Path, untrained: float, guidance: str, steps: int) -> None:
     folder = tmp_path / guidance
     done = subprocess.run(
         [
             *(sys.executable, "-m", "headstudio.run", f"prompt={PROMPT}", f"guidance={guidance}", "metrics=semantic"),
-            *(*SHORT, f"hydra.run.dir={folder}"),
+            *(f"scale.steps={steps}", *SHORT, f"hydra.run.dir={folder}"),
         ],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,

@@ -13,6 +13,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from headstudio.guidance import sds
+from headstudio.guidance.distill import gaussian
 from headstudio.guidance.prior import Prior
 from headstudio.guidance.prompts import VIEWS
 
@@ -37,6 +38,7 @@ def settings(group: str, name: str) -> DictConfig:
         ("ssd", sds.Ssd(), True),
         ("vsd", sds.Sds(), True),
         ("clipped", sds.Denoised(negative_above=200), True),
+        ("ism", sds.Sds(), True),
     ],
 )
 def test_every_guidance_builds(
@@ -47,10 +49,11 @@ def test_every_guidance_builds(
     guidance = instantiate(settings("guidance", name).guidance)(prior, prompts)
     assert guidance.rule == rule
     assert guidance.use_control is use_control
-    assert guidance.guidance_scale(0) == 8.0
+    assert guidance.guidance_scale(0) == (7.5 if name == "ism" else 8.0)
     assert guidance.timestep_range(5) == (20, 900)
     assert (guidance.student is not None) == (name == "vsd")
     assert (guidance.clip is not None) == (name == "clipped")
+    assert (guidance.noising is not gaussian) == (name == "ism")
 
 
 @pytest.mark.parametrize("name", ["perp_neg", "debiased"])
