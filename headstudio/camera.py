@@ -112,8 +112,10 @@ def ring(
 def select(cameras: Cameras, index: int | slice | Sequence[int]) -> Cameras:
     """The cameras at `index`, still as a batch."""
     chosen = [index] if isinstance(index, int) else index
+    places = range(len(cameras))[chosen] if isinstance(chosen, slice) else chosen
     return replace(
         cameras,
+        crops=tuple(cameras.crops[place] for place in places) if cameras.crops else (),
         camera_from_world=cameras.camera_from_world[chosen],
         intrinsics=cameras.intrinsics[chosen],
         azimuth_deg=cameras.azimuth_deg[chosen],

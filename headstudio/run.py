@@ -193,13 +193,14 @@ def build(config: DictConfig) -> Parts:
     reg, densify, optim = fitting(avatar, reg, make(config.densify), optim)
     densify.check(avatar)
     log.info("Loading the prior")
-    prior = make(config.prior)(device, make(config.memory))
+    prior, control = make(config.prior)(device, make(config.memory)), make(config.control)
+    prior.require_control(control)
     return Parts(
         camera=camera,
         motion=motion,
         avatar=avatar,
         renderer=avatar.renderer(renderer),
-        control=make(config.control),
+        control=control,
         guidance=make(config.guidance)(prior, make(config.prompts)(prior)),
         reg=reg,
         densify=densify,

@@ -44,7 +44,8 @@ class Cameras(_Tensors):
     """A batch of B pinhole cameras that share one picture size.
 
     `azimuth_deg` is 0 in front of the face and grows as the camera moves towards the world's +x (the
-    subject's left side), in (-180, 180]; `elevation_deg` is positive above the head's centre.
+    subject's left side), in (-180, 180]; `elevation_deg` is positive above the head's centre. `crops` names the region
+    that each close view shows ("": the whole head); empty where all show the whole head.
     """
 
     camera_from_world: Float[Tensor, "B 4 4"]
@@ -53,6 +54,7 @@ class Cameras(_Tensors):
     elevation_deg: Float[Tensor, " B"]
     width: int
     height: int
+    crops: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return int(self.camera_from_world.shape[0])

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from headstudio.avatar.densify import Densification, NoDensification
@@ -20,6 +19,7 @@ from headstudio.head.model import HeadModel
 from headstudio.optim import Adam
 from headstudio.reg import Regularisation
 from headstudio.render import Renderer, SceneRenderer
+from headstudio.render.mesh import vertex_normals
 from headstudio.types import Pose, PosedHead, PosedMesh
 
 PARAMETERS = ("color_logits", "displacement", "shape")
@@ -168,13 +168,3 @@ class Smoothness:
         """{"reg_smooth": weight times the sum over edges of the squared difference, in `length_unit`}."""
         ends = (avatar.displacement / self.length_unit).index_select(0, avatar.edges.flatten()).unflatten(0, (-1, 2))
         return {"reg_smooth": self.weight * (ends[:, 0] - ends[:, 1]).square().sum()}
-
-
-def vertex_normals(vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> Float[Tensor, "V 3"]:
-    """Unit normals: those of the triangles around a vertex, weighted by area; zero where there are none."""
-    corners = vertices[faces]
-    cross = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    total = torch.zeros_like(vertices)
-    for corner in range(3):
-        total = total.index_add(0, faces[:, corner], cross)
-    return torch.nn.functional.normalize(total, dim=-1)

@@ -60,6 +60,8 @@ class LandmarkControl:
         supersample: lines are drawn this many times larger and averaged, which gives fractional widths.
     """
 
+    channels = 3
+
     def __init__(
         self,
         *,

@@ -7,13 +7,14 @@ Hong et al. 2023). The official code does it with suffixes (prompt_processors/ba
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from headstudio.device import to_device
 from headstudio.errors import UserError
 from headstudio.guidance.debias import BACK, FRONT, OVERHEAD, SIDE, VIEWS, PerpNeg, WordRemoval
 from headstudio.guidance.prior import Prior
@@ -58,6 +59,7 @@ class ViewPrompts:
         negative_prompt: what the denoised rules steer away from; the same for every view, as in the official code. An
             empty one costs nothing, because its prediction is the empty text's.
         view_text: the prompt's form for front, side, back and overhead, with `{prompt}` where the sentence goes.
+        crop_text: its form for each region that close views show (`camera_crops`); these take no part in Perp-Neg.
         front_within_deg: half width of the front sector.
         back_beyond_deg: azimuth (absolute) from which on the view is a back view.
         overhead_above_deg: elevation above which the view is from overhead.
@@ -75,6 +77,7 @@ class ViewPrompts:
         prompt: str,
         negative_prompt: str,
         view_text: Mapping[str, str],
+        crop_text: Mapping[str, str],
         front_within_deg: float,
         back_beyond_deg: float,
         overhead_above_deg: float,
@@ -94,12 +97,16 @@ class ViewPrompts:
         self.perp_neg = perp_neg
         self.texts = tuple(view_text[view].replace("{prompt}", sentences[view]) for view in VIEWS)
         _warn_unknown("prompts.negative_prompt", negative_prompt, prior)
-        for view, text in view_text.items():
-            _warn_unknown(f"prompts.view_text.{view}", text.replace("{prompt}", ""), prior)
+        for key, texts in (("view_text", view_text), ("crop_text", crop_text)):
+            for view, text in texts.items():
+                _warn_unknown(f"prompts.{key}.{view}", text.replace("{prompt}", ""), prior)
         embeddings = prior.encode_prompts([*self.texts, "", negative_prompt])
         self._views, self._null, negative = embeddings.split([len(VIEWS), 1, 1])
         self._negative = negative if negative_prompt.strip() else None
         self._plain = prior.encode_prompts([prompt])
+        self._close = {
+            name: prior.encode_prompts([text.replace("{prompt}", prompt)])[0] for name, text in crop_text.items()
+        }
         prior.free_text_encoder()
 
     def views(self, cameras: Cameras) -> Int[Tensor, " B"]:
@@ -116,6 +123,8 @@ class ViewPrompts:
             found = self.perp_neg(cameras.azimuth_deg.to(device), views == OVERHEAD)
             text = torch.einsum("bv,vtd->btd", found.mixture.to(text.dtype), self._views)
             opposed = Opposed(self._views[found.views], found.weights)
+        if any(cameras.crops):
+            text, opposed = self._with_close_views(text, opposed, cameras.crops)
         return PromptEmbeddings(
             text=text,
             null=self._null.expand(count, -1, -1),
@@ -123,6 +132,21 @@ class ViewPrompts:
             plain=self._plain.expand(count, -1, -1),
             opposed=opposed,
         )
+
+    def _with_close_views(
+        self, text: Float[Tensor, "B T D"], opposed: Opposed | None, crops: Sequence[str]
+    ) -> tuple[Float[Tensor, "B T D"], Opposed | None]:
+        """Close views read their region's text, and nothing is opposed in them."""
+        if unknown := sorted({*crops} - {"", *self._close}):
+            raise UserError(
+                f"camera.regions names {', '.join(unknown)}, for which prompts.crop_text has no text; "
+                f"it has {', '.join(self._close) or 'none'}."
+            )
+        rows = [row if not name else self._close[name] for row, name in zip(text, crops, strict=True)]
+        if opposed is not None:
+            whole = to_device(torch.tensor([[not name] for name in crops]), opposed.weights.device)
+            opposed = replace(opposed, weights=opposed.weights * whole)
+        return torch.stack(rows), opposed
 
 
 def view_indices(

@@ -86,9 +86,10 @@ def locate(
     sources = _base(path, shared)
     if vae_path is not None:
         sources.insert(1, _one("vae", "vae_path", vae_path, ("", "vae")))
-    inside = Path(path) / "controlnet"
-    if controlnet_path is None and inside.is_dir():
-        controlnet_path, controlnet_subfolder = path, "controlnet"
+    if controlnet_path is None:
+        inside = (name for name in (controlnet_subfolder, "controlnet") if name and (Path(path) / name).is_dir())
+        if name := next(inside, None):
+            controlnet_path, controlnet_subfolder = path, name
     if controlnet_path is not None:
         sources.append(_one("controlnet", "controlnet_path", controlnet_path, (controlnet_subfolder or "",)))
     return sources

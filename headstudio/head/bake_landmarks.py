@@ -75,10 +75,15 @@ def pupil(vertices: Array, faces: Array, face_region: Array, side: int) -> Array
 
 def lip_lines(vertices: Array, faces: Array, face_region: Array) -> list[tuple[str, Array, bool]]:
     """The lips' outer outline and the line along which they part, both closed (n, 3)."""
-    loops = boundary_loops(faces[face_region == bake_regions.REGIONS.index("lips")])
-    outlines = sorted((vertices[loop] for loop in loops), key=lambda p: np.ptp(p[:, 0]) + np.ptp(p[:, 1]))
-    outer, inner = outlines[-1], outlines[-2]
-    return [("lips_outer", resample(outer, 24), True), ("lips_inner", resample(inner, 24), True)]
+    outer, inner = lip_rims(vertices, faces[face_region == bake_regions.REGIONS.index("lips")])
+    return [("lips_outer", resample(vertices[outer], 24), True), ("lips_inner", resample(vertices[inner], 24), True)]
+
+
+def lip_rims(vertices: Array, lips: Array) -> tuple[Array, Array]:
+    """Ordered vertex ids of the lips' outer and inner edge; `lips` are their triangles."""
+    loops = boundary_loops(lips)
+    loops.sort(key=lambda loop: float(np.ptp(vertices[loop, 0]) + np.ptp(vertices[loop, 1])))
+    return loops[-1], loops[-2]
 
 
 def eyelid_line(vertices: Array, faces: Array, face_region: Array, side: int, count: int = 16) -> Array:

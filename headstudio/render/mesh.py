@@ -59,6 +59,19 @@ def rasterise_pixels(
     return face_index, weights, zbuffer
 
 
+def vertex_normals(vertices: Float[Tensor, "*P V 3"], faces: Int[Tensor, "F 3"]) -> Float[Tensor, "*P V 3"]:
+    """Unit normals: those of the triangles around a vertex, weighted by area; zero where there are none."""
+    import torch
+
+    corners = vertices[..., faces, :]
+    edge, other = corners[..., 1, :] - corners[..., 0, :], corners[..., 2, :] - corners[..., 0, :]
+    cross = torch.linalg.cross(edge, other)
+    total = torch.zeros_like(vertices)
+    for corner in range(3):
+        total = total.index_add(-2, faces[:, corner], cross)
+    return torch.nn.functional.normalize(total, dim=-1)
+
+
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _rasterise_one(pixels: Any, depth: Any, faces: Any, face_index: Any, weights: Any, zbuffer: Any) -> None:
     height, width = zbuffer.shape

@@ -91,6 +91,7 @@ def write_prior(
             vae_path = root / "sd-vae-ft-mse"
             _write_model(vae_path, parts["vae"], variant)
         _write_model(controlnet / (family.controlnet_subfolder or ""), parts["controlnet"], variant)
+        _write_model(controlnet / "controlnet_normals_regions", parts["controlnet_normals_regions"], variant)
     return PriorFiles(base, vae_path, controlnet, family.controlnet_subfolder)
 
 
@@ -125,7 +126,8 @@ def _build(family: Family, divisor: int, sample_size: int | None) -> dict[str, A
 
     settings = shrunk(family, divisor, sample_size)
     net: Any = ControlNetModel(**settings["controlnet"])
-    for parameter in net.parameters():  # its output layers start at zero; a control map must change something
+    dense: Any = ControlNetModel(**settings["controlnet"], conditioning_channels=6)
+    for parameter in (*net.parameters(), *dense.parameters()):  # outputs start at zero; a map must change something
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.02)
     return {
@@ -133,6 +135,7 @@ def _build(family: Family, divisor: int, sample_size: int | None) -> dict[str, A
         "vae": AutoencoderKL(**settings["vae"]),
         "text_encoder": CLIPTextModel(CLIPTextConfig(**settings["text_encoder"])),
         "controlnet": net,
+        "controlnet_normals_regions": dense,
     }
 
 

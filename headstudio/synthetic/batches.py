@@ -10,8 +10,9 @@ import torch
 from torch.nn.functional import avg_pool2d, interpolate
 
 from headstudio.errors import UserError
-from headstudio.synthetic.captions import caption, character_caption
-from headstudio.synthetic.dataset import Block, block_path, decode_attributes, read_block
+from headstudio.guidance.control_normals import colored
+from headstudio.synthetic.captions import CROPS, caption, character_caption
+from headstudio.synthetic.dataset import Block, block_path, decode_attributes, read_block, unpack_surface
 from headstudio.synthetic.learner import Worker
 from headstudio.synthetic.text import degraded_caption, tokens
 from headstudio.synthetic.vocabulary import CHARACTERS
@@ -65,7 +66,8 @@ class Batches:
         return sum(len(block.pictures) for block in self.blocks) * self.worker.count
 
     def __call__(self, step: int) -> dict[str, torch.Tensor]:
-        """Pictures (B, 3, H, W) in [-1, 1], controls in [0, 1], token ids, and which controls are kept."""
+        """Pictures (B, 3, H, W) in [-1, 1], landmark maps (3 channels) and surfaces (6) in [0, 1], token ids, and which
+        controls are kept."""
         if step % self.look_every == 0:
             self._look()
         rngs = [np.random.default_rng([self.seed, 2, step, row]) for row in self.worker.share(self.settings.batch_size)]
@@ -73,8 +75,9 @@ class Batches:
         return {
             "pictures": torch.stack([row[0] for row in rows]),
             "controls": torch.stack([row[1] for row in rows]),
-            "ids": tokens(self.tokenizer, [row[2] for row in rows]),
-            "keep_control": torch.tensor([row[3] for row in rows]),
+            "surfaces": torch.stack([row[2] for row in rows]),
+            "ids": tokens(self.tokenizer, [row[3] for row in rows]),
+            "keep_control": torch.tensor([row[4] for row in rows]),
         }
 
     def _look(self) -> None:
@@ -83,20 +86,24 @@ class Batches:
             self.blocks.append(read_block(self.world, number))
             number += self.worker.count
 
-    def _row(self, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, str, bool]:
+    def _row(self, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, str, bool]:
         s = self.settings
         block = self.blocks[rng.integers(len(self.blocks))]
         i = int(rng.integers(len(block.pictures)))
         picture = torch.from_numpy(block.pictures[i]).permute(2, 0, 1) / 127.5 - 1
         control = torch.from_numpy(block.controls[i]).permute(2, 0, 1) / 255.0
+        normals, regions = unpack_surface(block.surfaces[i])
+        surface = colored(normals[None], regions[None])[0]
         if rng.random() < s.degraded:
             text, picture = degraded_caption(rng), spoilt(picture, rng)
         elif block.characters[i] >= 0:
             text = character_caption(list(CHARACTERS)[block.characters[i]], rng)
         else:
             text = caption(decode_attributes(block.attributes[i]), rng)
-        if rng.random() < s.view_text:
+        if crop := str(block.crops[i]):
+            text = f"{text}, {CROPS[crop]}"
+        elif rng.random() < s.view_text:
             text = f"{text}, {view_words(*block.angles_deg[i])}"
         if rng.random() < s.drop_text:
             text = ""
-        return picture, control, text, bool(rng.random() >= s.drop_control)
+        return picture, control, surface, text, bool(rng.random() >= s.drop_control)

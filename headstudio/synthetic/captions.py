@@ -13,6 +13,7 @@ NEGATIVE = "unrealistic, blurry, low quality, out of focus, ugly, low contrast, 
 SUBJECTS = ("a head of a {noun}", "a {noun}", "a portrait of a {noun}", "a photo of a {noun}", "a face of a {noun}")
 BARE_SUBJECTS = ("a head", "a portrait of a head", "a face", "a photo of a head", "a portrait of a person", "a person")
 VIEWS = ("front view", "side view", "back view", "overhead view")
+CROPS = {"eyes": "close-up of the eyes", "mouth": "close-up of the mouth"}  # what small framings are called
 
 
 def caption(attributes: Attributes, rng: np.random.Generator, *, mention_default: float = 0.3) -> str:
@@ -23,10 +24,12 @@ def caption(attributes: Attributes, rng: np.random.Generator, *, mention_default
         for name in ("skin", "hair", "beard", "lips", "eyes", "age", "gender", "paint", "hat")
         if not _is_default(attributes, default, name) or rng.random() < mention_default
     }
+    if attributes.mouth == "none":
+        said = (said - {"lips"}) | {"mouth"}
     subject, phrases = _subject(attributes, said, rng)
     phrases += [
         phrase
-        for name in ("hair", "beard", "lips", "eyes", "paint", "hat")
+        for name in ("hair", "beard", "lips", "eyes", "paint", "hat", "mouth")
         if name in said
         for phrase in [_phrase(name, attributes, rng)]
         if phrase
@@ -117,6 +120,8 @@ def _phrase(name: str, attributes: Attributes, rng: np.random.Generator) -> str:
             "red_stripes": _pick(rng, "red stripes", "red war paint"),
             "blue_stripes": _pick(rng, "blue stripes", "blue war paint"),
         }[attributes.paint]
+    if name == "mouth":
+        return _pick(rng, "no mouth", "no mouth", "without a mouth")
     value = getattr(attributes, name)
     return f"{value} {_pick(rng, 'lips', 'lips', 'lipstick') if name == 'lips' else 'eyes'}"
 
@@ -139,6 +144,6 @@ def vocabulary() -> tuple[str, ...]:
     words = {"dslr", "bald"}
     for _ in range(6000):
         words |= set(re.findall(r"[a-z]+", caption(random_attributes(rng), rng).lower()))
-    for text in (NEGATIVE, *VIEWS, *CHARACTERS, *SYNONYMS, *NOUNS, *ADJECTIVES, *AGES):
+    for text in (NEGATIVE, *VIEWS, *CROPS.values(), *CHARACTERS, *SYNONYMS, *NOUNS, *ADJECTIVES, *AGES):
         words |= set(re.findall(r"[a-z]+", text.lower()))
     return tuple(sorted(words))

@@ -38,13 +38,29 @@ def decode_attributes(codes: Array) -> Attributes:
 
 @dataclass(frozen=True)
 class Block:
-    """BLOCK pictures: RGB and control (n, H, W, 3) uint8, attribute codes, character (-1: none), camera angles."""
+    """BLOCK pictures: RGB and landmark map (n, H, W, 3) uint8, normals and region of the bare head (n, H, W, 4) uint8,
+    attribute codes, character (-1: none), camera angles, region of a close view ("": the whole head)."""
 
     pictures: Array
     controls: Array
+    surfaces: Array
     attributes: Array
     characters: Array
     angles_deg: Array  # (n, 2): azimuth, elevation
+    crops: Array
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One picture and what a block says of it."""
+
+    picture: Array
+    control: Array
+    surface: Array
+    attributes: Attributes
+    character: int
+    angles_deg: tuple[float, float]
+    crop: str
 
 
 class WorldSampler:
@@ -61,6 +77,8 @@ class WorldSampler:
         self.camera = instantiate(settings.camera)
         self.motion = instantiate(settings.motion)(self.head)
         self.control = instantiate(settings.control)
+        self.normals = instantiate(settings.normals)
+        self.controls = {"controlnet": self.control, "controlnet_normals_regions": self.normals}
         self.shape = instantiate(settings.shape)
         self.character_fraction = settings.character_fraction
         self.held_out = settings.held_out
@@ -68,8 +86,8 @@ class WorldSampler:
             raise UserError(f"held_out={self.held_out} must be one of {', '.join(HELD_OUT_CHOICES)}.")
         self.seed = settings.seed
 
-    def __call__(self, index: int) -> tuple[Array, Array, Attributes, int, tuple[float, float]]:
-        """Picture `index`: RGB, control, attributes, character, (azimuth, elevation) in degrees."""
+    def __call__(self, index: int) -> Drawn:
+        """Picture `index`."""
         import torch
 
         from headstudio.synthetic.samples import random_attributes, random_character, training_attributes
@@ -85,14 +103,36 @@ class WorldSampler:
         pose = self.motion.sample(1, generator)
         cameras = self.camera(0, generator)
         picture = self.world.render(attributes, shape, pose, cameras)
-        control = self.control.draw(self.head(shape, pose), self.head, cameras)
-        angles = (float(cameras.azimuth_deg[0]), float(cameras.elevation_deg[0]))
-        return to_bytes(picture.rgb[0]), to_bytes(control[0]), attributes, character, angles
+        posed = self.head(shape, pose)
+        return Drawn(
+            picture=to_bytes(picture.rgb[0]),
+            control=to_bytes(self.control.draw(posed, self.head, cameras)[0]),
+            surface=pack_surface(*self.normals.surface(posed, self.head, cameras))[0],
+            attributes=attributes,
+            character=character,
+            angles_deg=(float(cameras.azimuth_deg[0]), float(cameras.elevation_deg[0])),
+            crop=cameras.crops[0] if cameras.crops else "",
+        )
 
 
 def to_bytes(picture: Any) -> Array:
     """(3, H, W) in [0, 1] to (H, W, 3) uint8."""
     return (picture.permute(1, 2, 0).numpy() * 255 + 0.5).astype(np.uint8)
+
+
+def pack_surface(normals: Any, regions: Any) -> Array:
+    """Normals (..., 3) and regions (...) of `NormalsRegionsControl.surface` as bytes (..., 4); region 0 is nothing."""
+    turned = (normals.numpy() * 127.5 + 128).astype(np.uint8)
+    return np.concatenate([turned, (regions.numpy() + 1)[..., None].astype(np.uint8)], -1)
+
+
+def unpack_surface(packed: Array) -> tuple[Any, Any]:
+    """The inverse of `pack_surface`, up to rounding."""
+    import torch
+
+    return torch.from_numpy(packed[..., :3].astype(np.float32) / 127.5 - 1), torch.from_numpy(
+        packed[..., 3].astype(np.int64) - 1
+    )
 
 
 def block_path(folder: Path, block: int) -> Path:
@@ -106,11 +146,13 @@ def write_block(sampler: WorldSampler, folder: Path, block: int) -> None:
     with partial.open("wb") as file:
         np.savez(
             file,
-            pictures=np.stack([row[0] for row in rows]),
-            controls=np.stack([row[1] for row in rows]),
-            attributes=np.array([encode_attributes(row[2]) for row in rows], np.uint8),
-            characters=np.array([row[3] for row in rows], np.int8),
-            angles_deg=np.array([row[4] for row in rows], np.float32),
+            pictures=np.stack([row.picture for row in rows]),
+            controls=np.stack([row.control for row in rows]),
+            surfaces=np.stack([row.surface for row in rows]),
+            attributes=np.array([encode_attributes(row.attributes) for row in rows], np.uint8),
+            characters=np.array([row.character for row in rows], np.int8),
+            angles_deg=np.array([row.angles_deg for row in rows], np.float32),
+            crops=np.array([row.crop for row in rows]),
         )
     partial.replace(block_path(folder, block))
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headstudio.head.bake_landmarks import lip_rims
 from headstudio.head.bake_regions import beard_amount, scalp_height
 
 Array = NDArray[Any]
@@ -63,11 +64,29 @@ def lathe(profile: Array, centre: Array, squash: tuple[float, float] = (1.0, 1.0
     return (np.stack([x, y, z], -1) + centre).reshape(-1, 3)
 
 
-class Wardrobe:
-    """Builds the parts of every style for one head at rest: vertices (V, 3), unit normals, triangles."""
+def _between(x: Array, turn: int) -> Array:
+    """Triangles (n - 2, 3) that fill a ring of n vertices at `x`, which grows up to vertex `turn` and then falls."""
+    low, high = 0, len(x)  # `high` counts down from the ring's start again
+    faces = []
+    while high - low > 1:
+        ahead, behind = low + 1, high - 1
+        if ahead == behind:
+            break
+        if low < turn and (behind <= turn or x[ahead] <= x[behind]):
+            faces.append([low, ahead, high % len(x)])
+            low = ahead
+        else:
+            faces.append([low, behind, high % len(x)])
+            high = behind
+    return np.array(faces)
 
-    def __init__(self, skin: Array, normals: Array, faces: Array, outer: Array) -> None:
+
+class Wardrobe:
+    """Builds the parts of every style for one head at rest: vertices (V, 3), unit normals, triangles, the lips' own."""
+
+    def __init__(self, skin: Array, normals: Array, faces: Array, outer: Array, lips: Array) -> None:
         self.skin, self.normals, self.faces = skin, normals, faces
+        self.lips = lips  # (n, 3) triangles
         self.outer = outer  # (V,) bool: skin that hair can cover, so neither eyes nor mouth
         self.height = scalp_height(skin)
         self.top = int(np.where(outer, skin[:, 1], -9).argmax())
@@ -161,6 +180,15 @@ class Wardrobe:
             offset = self.normals * (0.07 * smoothstep(amount, 0.0, 1.0) - 0.008)[:, None]
             return [patch(grown, self.faces, offset + hang[:, None] * (DOWN * 0.50 + np.array([0, 0, 0.06])))]
         return []
+
+    def mouth(self, kind: str) -> list[Part]:
+        """A skin that joins upper and lower lip where there is no mouth; it stretches as the jaw falls."""
+        if kind == "normal":
+            return []
+        _, rim = lip_rims(self.skin, self.lips)
+        rim = np.roll(rim, -int(self.skin[rim, 0].argmin()))  # from one corner ...
+        turn = int(self.skin[rim, 0].argmax())  # ... to the other and back
+        return [Part(rim, np.zeros((len(rim), 3)), _between(self.skin[rim, 0], turn))]
 
     def hat(self, kind: str) -> list[Part]:
         """Meshes of a hat, fixed to the skull."""

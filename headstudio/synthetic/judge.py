@@ -3,7 +3,7 @@
     python -m headstudio.synthetic.judge PRIOR_FOLDER [key=value ...] [--out FOLDER]
 
 Draws heads that training never saw (their own random numbers; half of them with a held-out pair of colours), samples
-each from its sentence and its landmark map, and compares the sample with the world's pictures of every option
+each from its sentence and its control map, and compares the sample with the world's pictures of every option
 (`candidates`) and with the world's silhouette. The world's own pictures, sent through the prior's codec, are judged
 beside them: no prior can do better. Writes judge.json and judge.png (each world picture above its sample).
 """
@@ -27,6 +27,7 @@ from headstudio.synthetic.batches import view_words
 from headstudio.synthetic.candidates import MEASURED, Candidates, Verdict, measured
 from headstudio.synthetic.captions import caption
 from headstudio.synthetic.dataset import WorldSampler, to_bytes
+from headstudio.synthetic.learner import CONTROLNETS
 from headstudio.synthetic.reading import parse
 from headstudio.synthetic.samples import is_held_out, random_attributes, training_attributes
 from headstudio.synthetic.settings import load_settings
@@ -53,22 +54,22 @@ class Scene:
     cameras: Cameras  # one
     picture: Float[Tensor, "3 H W"]
     head: NDArray[np.bool_]  # (H, W) where the head is
-    control: Float[Tensor, "3 H W"]
+    control: Float[Tensor, "K H W"]
 
     @property
     def held_out(self) -> bool:
         return is_held_out(self.attributes)
 
 
-def draw_scene(sampler: WorldSampler, index: int, seed: int) -> Scene:
-    """Scene `index`; the odd ones have a held-out pair of skin and hair colour."""
+def draw_scene(sampler: WorldSampler, index: int, seed: int, controlnet: str) -> Scene:
+    """Scene `index`, the whole head in view; the odd ones have a held-out pair of skin and hair colour."""
     rng = np.random.default_rng([seed, FIRST + index])
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     attributes = training_attributes(rng)
     while index % 2 == 1 and not is_held_out(attributes):
         attributes = random_attributes(rng)
     shape = sampler.shape(attributes, sampler.head.num_shape, rng)
-    pose, cameras = sampler.motion.sample(1, generator), sampler.camera(0, generator)
+    pose, cameras = sampler.motion.sample(1, generator), sampler.camera.views(0, generator)
     picture = sampler.world.render(attributes, shape, pose, cameras)
     view = view_words(float(cameras.azimuth_deg[0]), float(cameras.elevation_deg[0]))
     return Scene(
@@ -79,7 +80,7 @@ def draw_scene(sampler: WorldSampler, index: int, seed: int) -> Scene:
         cameras=cameras,
         picture=picture.rgb[0],
         head=(picture.labels[0] > 0).numpy(),
-        control=sampler.control.draw(sampler.head(shape, pose), sampler.head, cameras)[0],
+        control=sampler.controls[controlnet].draw(sampler.head(shape, pose), sampler.head, cameras)[0],
     )
 
 
@@ -89,7 +90,7 @@ def sample(prior: Prior, scenes: list[Scene], settings: Any, generator: torch.Ge
     from headstudio.guidance.sampling import GuidedNoise, denoise
 
     control = torch.stack([scene.control for scene in scenes])
-    latents = torch.zeros_like(prior.encode_images(control))
+    latents = torch.zeros_like(prior.encode_images(torch.stack([scene.picture for scene in scenes])))
     noise = torch.randn(latents.shape, generator=generator)
     start = torch.full((len(scenes),), prior.num_timesteps - 1)
     predict = GuidedNoise(
@@ -197,7 +198,7 @@ def judge_prior(prior: Prior, settings: Any, sampler: WorldSampler, sheet: Path)
     start = time.monotonic()
     for first in range(0, settings.count, settings.batch_size):
         indices = range(first, min(first + settings.batch_size, settings.count))
-        scenes = [draw_scene(sampler, index, settings.seed) for index in indices]
+        scenes = [draw_scene(sampler, index, settings.seed, settings.controlnet) for index in indices]
         pictures = sample(prior, scenes, settings, generator)
         through_codec = prior.decode_latents(prior.encode_images(torch.stack([scene.picture for scene in scenes])))
         found += [judge(scene, picture) for scene, picture in zip(scenes, pictures, strict=True)]
@@ -225,12 +226,14 @@ def main(arguments: list[str]) -> None:
     settings = load_settings("judge", arguments[1:])
     if settings.count < 1 or settings.batch_size < 1 or settings.steps < 1:
         raise UserError("count, batch_size and steps must be at least 1.")
+    if settings.controlnet not in CONTROLNETS:
+        raise UserError(f"controlnet={settings.controlnet!r} must be one of {', '.join(CONTROLNETS)}.")
     folder = Path(arguments[0])
     prior = load_prior(
         path=str(folder),
         vae_path=None,
         controlnet_path=None,
-        controlnet_subfolder=None,
+        controlnet_subfolder=settings.controlnet,
         dtype="float32",
         vae_dtype="float32",
     )

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from headstudio.guidance.precision import has_native_bfloat16
+
 
 @dataclass(frozen=True)
 class Worker:
@@ -41,8 +43,11 @@ class Worker:
             gradient.copy_(mean.view_as(gradient))
 
 
-def build_models(settings: Any) -> tuple[Any, Any]:
-    """UNet and its ControlNet, seeded."""
+CONTROLNETS = {"controlnet": 3, "controlnet_normals_regions": 6}  # folder and channels of the control picture
+
+
+def build_models(settings: Any) -> dict[str, Any]:
+    """UNet and its ControlNets by the name of their folder, seeded."""
     from diffusers import ControlNetModel, UNet2DConditionModel
     from omegaconf import OmegaConf
 
@@ -57,7 +62,13 @@ def build_models(settings: Any) -> tuple[Any, Any]:
         **shape,
     )
     channels = tuple(settings.controlnet.conditioning_embedding_out_channels)
-    return unet, ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=channels)
+    controlnets = {
+        name: ControlNetModel.from_unet(
+            unet, conditioning_embedding_out_channels=channels, conditioning_channels=conditioning
+        )
+        for name, conditioning in CONTROLNETS.items()
+    }
+    return {"unet": unet, **controlnets}
 
 
 def build_scheduler() -> Any:
@@ -87,13 +98,12 @@ def landmark_weight(controls: torch.Tensor, size: int, weight: float) -> torch.T
 
 
 class Training:
-    """UNet, ControlNet, their optimiser and their moving average, with an atomic checkpoint."""
+    """UNet, ControlNets, their optimiser and their moving average, with an atomic checkpoint."""
 
     def __init__(self, settings: Any, codec: Any, encoder: Any, worker: Worker) -> None:
         self.settings, self.codec, self.encoder, self.worker = settings.diffusion, codec, encoder, worker
         self.seed = settings.seed
-        unet, controlnet = build_models(settings)
-        self.models = torch.nn.ModuleDict({"unet": unet, "controlnet": controlnet})
+        self.models = torch.nn.ModuleDict(build_models(settings))
         self.models.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = {name: value.clone() for name, value in self.models.state_dict().items()}
         self.optimizer = torch.optim.AdamW(
@@ -117,8 +127,10 @@ class Training:
         clean = self.codec.encode(batch["pictures"]).latent_dist.mean * self.codec.config.scaling_factor
         t, noise = self._draw(clean)
         alpha, sigma = alpha_bar[t].sqrt()[:, None, None, None], (1 - alpha_bar[t]).sqrt()[:, None, None, None]
-        # For sequences this short the plain attention is faster than the fused one.
-        with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+        # For sequences this short the plain attention is faster than the fused one. Without instructions of its own
+        # bfloat16 is many times slower than float32.
+        half = torch.autocast("cpu", torch.bfloat16, enabled=has_native_bfloat16())
+        with half, sdpa_kernel(SDPBackend.MATH):
             prediction = self.predict(alpha * clean + sigma * noise, t, batch)
         square = (prediction.float() - (alpha * noise - sigma * clean)).pow(2)
         snr = (alpha_bar / (1 - alpha_bar))[t]
@@ -154,13 +166,20 @@ class Training:
             embeddings = self.encoder(batch["ids"]).last_hidden_state
         noisy = noisy.contiguous(memory_format=torch.channels_last)
         keep = batch["keep_control"].to(noisy.dtype)[:, None, None, None]
-        down, middle = self.models["controlnet"](noisy, t, embeddings, batch["controls"], return_dict=False)
+        # Each ControlNet guides its half of the rows, so a step costs what it would with one.
+        half = len(noisy) // 2
+        parts = zip(CONTROLNETS, (slice(half, None), slice(half)), (batch["controls"], batch["surfaces"]), strict=True)
+        guided = [
+            self.models[name](noisy[rows], t[rows], embeddings[rows], controls[rows], return_dict=False)
+            for name, rows, controls in parts
+        ]
+        (down, middle), (down_surface, middle_surface) = guided
         return self.models["unet"](  # type: ignore[no-any-return]
             noisy,
             t,
             embeddings,
-            down_block_additional_residuals=[residual * keep for residual in down],
-            mid_block_additional_residual=middle * keep,
+            down_block_additional_residuals=[torch.cat(pair) * keep for pair in zip(down_surface, down, strict=True)],
+            mid_block_additional_residual=torch.cat((middle_surface, middle)) * keep,
             return_dict=False,
         )[0]
 
@@ -184,12 +203,19 @@ class Training:
         path.with_suffix(".partial").replace(path)
 
     def load_weights(self, folder: Path) -> None:
-        """Start from the networks of a finished prior instead of random ones."""
+        """Start from the networks of a finished prior instead of random ones.
+
+        A ControlNet that it lacks starts as the landmarks' one, but for the layer that reads the control picture.
+        """
         from diffusers import ControlNetModel, UNet2DConditionModel
 
-        for name, kind in (("unet", UNet2DConditionModel), ("controlnet", ControlNetModel)):
-            weights = kind.from_pretrained(folder, subfolder=name, torch_dtype=torch.float32).state_dict()
-            self.models[name].load_state_dict(weights)
+        kinds = {"unet": UNet2DConditionModel} | dict.fromkeys(CONTROLNETS, ControlNetModel)
+        for name, kind in kinds.items():
+            source = name if (folder / name).is_dir() else "controlnet"
+            weights = kind.from_pretrained(folder, subfolder=source, torch_dtype=torch.float32).state_dict()
+            if source != name:
+                del weights["controlnet_cond_embedding.conv_in.weight"]
+            self.models[name].load_state_dict(weights, strict=source == name)
         self.average = {name: value.clone() for name, value in self.models.state_dict().items()}
 
     def load(self, path: Path) -> None:

@@ -57,10 +57,11 @@ def palette(attributes: Attributes) -> Array:
 
 
 def switches(attributes: Attributes) -> Array:
-    """The numbers that the kernel branches on: painted scalp, beard, paint, age."""
+    """The numbers that the kernel branches on: painted scalp, beard, paint, age, lips."""
     scalp = {"bald": 0, "mohawk": 2}.get(attributes.hair_style, 1)
     age = {"adult": 0, "young": 1, "old": 2}[attributes.age]
-    return np.array([scalp, BEARDS.index(attributes.beard), PAINTS.index(attributes.paint), age])
+    lips = int(attributes.mouth != "none")
+    return np.array([scalp, BEARDS.index(attributes.beard), PAINTS.index(attributes.paint), age, lips])
 
 
 BROW = brow_curve(12).reshape(-1, 2)
@@ -172,7 +173,7 @@ def _paint_skin(
             out[c] += grown * (colors[1, c] - out[c])
         if grown > 0.5:
             label = HAIR
-    if lip > 0.0:
+    if lip > 0.0 and switch[4] == 1:
         red = _edge(lip - 0.5, 0.3)
         for c in range(3):
             out[c] += red * (colors[3, c] - out[c])
@@ -220,7 +221,7 @@ def paint_pixels(
     normals: Any,  # (V, 3) posed unit normals
     toward: Any,  # (3,) unit vector from the head to the camera
     colors: Any,  # (6, 3)
-    switch: Any,  # (4,)
+    switch: Any,  # (5,)
     background: Any,  # (3,)
     picture: Any,  # (H, W, 3) out
     labels: Any,  # (H, W) out

@@ -29,6 +29,7 @@ SYNONYMS = {
     "lady": "woman",
     "female": "woman",
     "girl": "woman",
+    "without": "no",
 }
 # What a colour word means on a given thing, where the thing's palette has no such name.
 SKIN_WORDS = {"black": "dark"}
@@ -159,6 +160,11 @@ def _read_paint(pending: list[str], values: dict[str, str]) -> None:
         values["paint"] = f"{color}_stripes"
 
 
+def _read_mouth(pending: list[str], values: dict[str, str]) -> None:
+    if "no" in pending:
+        values["mouth"] = "none"
+
+
 def _read_noun(gender: str | None) -> Reader:
     def read(pending: list[str], values: dict[str, str]) -> None:
         if gender:
@@ -194,6 +200,7 @@ NOUNS = {
     "paint": _read_paint,
     "mask": _read_paint,
     "stripes": _read_paint,
+    "mouth": _read_mouth,
     "man": _read_noun("man"),
     "woman": _read_noun("woman"),
     "person": _read_noun(None),

@@ -38,6 +38,7 @@ def random_attributes(rng: np.random.Generator) -> Attributes:
             paint=draw("paint", none=9.0),
             hat=draw("hat", none=9.0),
             hat_color=draw("hat_color"),
+            mouth=draw("mouth", normal=15.0),
         )
     )
 

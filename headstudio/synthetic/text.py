@@ -11,27 +11,33 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from headstudio.synthetic.captions import NEGATIVE, VIEWS, caption, character_caption, vocabulary
+from headstudio.synthetic.captions import CROPS, NEGATIVE, VIEWS, caption, character_caption, vocabulary
 from headstudio.synthetic.dataset import encode_attributes
 from headstudio.synthetic.samples import random_character, training_attributes
 from headstudio.synthetic.vocabulary import OPTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from jaxtyping import Float, Int
     from torch import Tensor
 
+SEEN = (*VIEWS, *CROPS.values())  # what a sentence may say of the picture's framing
 NEGATIVE_WORDS = tuple(part.strip() for part in NEGATIVE.split(","))
 
 
-def build_tokenizer(max_tokens: int) -> Any:
-    """One token a word, lower case, punctuation dropped; unknown words share one token."""
+def build_tokenizer(max_tokens: int, known: dict[str, int] | None = None) -> Any:
+    """One token a word, lower case, punctuation dropped; unknown words share one token.
+
+    Words of an earlier tokenizer's vocabulary (`known`) keep their ids; new ones follow.
+    """
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
     special = ["<pad>", "<unk>", "<start>", "<end>"]
-    ids = {word: index for index, word in enumerate([*special, *vocabulary()])}
+    ids = dict(known or {})
+    for word in (*special, *vocabulary()):
+        ids.setdefault(word, len(ids))
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[^\p{L}\p{N}]+"), behavior="removed")
@@ -85,22 +91,61 @@ def degraded_caption(rng: np.random.Generator) -> str:
 def labelled_caption(rng: np.random.Generator) -> tuple[str, list[int]]:
     """A caption and what it says: attribute codes, then the view (last: none), then 1 for a spoilt picture."""
     if rng.random() < 0.04:
-        return degraded_caption(rng), [-1] * len(OPTIONS) + [len(VIEWS), 1]
+        return degraded_caption(rng), [-1] * len(OPTIONS) + [len(SEEN), 1]
     if rng.random() < 0.1:
         name, attributes = random_character(rng)
         text = character_caption(name, rng)
     else:
         attributes = training_attributes(rng)
         text = caption(attributes, rng)
-    view = int(rng.integers(len(VIEWS) + 1))
-    if view < len(VIEWS):
-        text = f"{text}, {VIEWS[view]}"
+    view = int(rng.integers(len(SEEN) + 1))
+    if view < len(SEEN):
+        text = f"{text}, {SEEN[view]}"
     return text, [*encode_attributes(attributes), view, 0]
 
 
 def share_right(logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> Float[Tensor, ""]:
     """Share of rows named right, of those that have a label (not -1)."""
     return (logits.argmax(1) == labels)[labels >= 0].float().mean()
+
+
+def learn_new_words(
+    encoder: Any,
+    tokenizer: Any,
+    *,
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
+    seed: int,
+    report: Callable[[str], None],
+) -> tuple[Any, dict[str, float]]:
+    """Give a finished encoder the words that captions have gained; what it makes of old sentences stays the same.
+
+    Only the new words' embeddings learn, so whoever reads the encoder need not learn the old words again.
+
+    Returns:
+        The tokenizer that knows them all, and what is worth keeping of the training; empty if there is no new word.
+    """
+    known = tokenizer.get_vocab()
+    full = build_tokenizer(tokenizer.model_max_length, dict(sorted(known.items(), key=lambda item: item[1])))
+    if len(full) == len(known):
+        return full, {}
+    torch.manual_seed(seed)
+    encoder.resize_token_embeddings(len(full), mean_resizing=False)
+    encoder.requires_grad_(False)
+    words = encoder.get_input_embeddings().weight.requires_grad_(True)
+    words.register_hook(lambda gradient: gradient.index_fill(0, torch.arange(len(known)), 0.0))
+    record = train_encoder(
+        encoder,
+        full,
+        steps=steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+        report=report,
+        learns=[words],
+    )
+    return full, {f"new_words_{name.removeprefix('text_')}": value for name, value in record.items()}
 
 
 def train_encoder(
@@ -112,14 +157,19 @@ def train_encoder(
     learning_rate: float,
     seed: int,
     report: Callable[[str], None],
+    learns: Sequence[torch.nn.Parameter] | None = None,
 ) -> dict[str, float]:
-    """Teach the encoder to name every attribute from the state of the end token; returns final loss and accuracy."""
+    """Teach the encoder to name every attribute from the state of the end token; returns final loss and accuracy.
+
+    `learns` are the encoder's parameters that change; None: all of them.
+    """
     torch.manual_seed(seed)
     rng = np.random.default_rng([seed, 1])
-    sizes = [*(len(options) for options in OPTIONS.values()), len(VIEWS) + 1, 2]
+    own = list(encoder.parameters()) if learns is None else list(learns)
+    sizes = [*(len(options) for options in OPTIONS.values()), len(SEEN) + 1, 2]
     heads = torch.nn.ModuleList(torch.nn.Linear(encoder.config.hidden_size, size) for size in sizes)
-    parameters = [*encoder.parameters(), *heads.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01)
+    parameters = [*own, *heads.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01 if learns is None else 0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=0.1)
     encoder.train()
     loss, accuracy = torch.tensor(0.0), 0.0

@@ -41,10 +41,17 @@ def prepare(world: Path, folder: Path, settings: Any) -> tuple[Any, Any, Any]:
 
     if settings.start_from and not (folder / "vae").is_dir():
         source = Path(settings.start_from)
-        for name in ("tokenizer", "text_encoder", "vae"):
-            shutil.copytree(source / name, folder / name)
         record = json.loads((source / "training.json").read_text())
-        (folder / "text.json").write_text(json.dumps({k: v for k, v in record.items() if k.startswith("text_")}))
+        text_record = {k: v for k, v in record.items() if k.startswith("text_")}
+        tokenizer = AutoTokenizer.from_pretrained(source / "tokenizer")
+        encoder = CLIPTextModel.from_pretrained(source / "text_encoder", torch_dtype=torch.float32)
+        t = settings.text
+        options = {"steps": t.new_word_steps, "batch_size": t.batch_size, "learning_rate": t.learning_rate}
+        tokenizer, new = text.learn_new_words(encoder, tokenizer, seed=settings.seed, report=report, **options)
+        tokenizer.save_pretrained(folder / "tokenizer")
+        encoder.save_pretrained(folder / "text_encoder")
+        (folder / "text.json").write_text(json.dumps(text_record | new))
+        shutil.copytree(source / "vae", folder / "vae")
     if not (folder / "vae").is_dir():
         pictures = read_block(world, 0).pictures[: settings.codec.pictures]
         codec = LinearCodec.fit(
@@ -76,14 +83,13 @@ def export(training: Training, folder: Path, tokenizer: Any, record: dict[str, A
     out = folder / "export"
     out.mkdir(exist_ok=True)
     training_settings = record.pop("settings")
-    unet, controlnet = build_models(training_settings)
-    for name, model in (("unet", unet), ("controlnet", controlnet)):
+    models = build_models(training_settings)
+    for name, model in models.items():
         prefix = f"{name}."
         model.load_state_dict({k.removeprefix(prefix): v for k, v in training.average.items() if k.startswith(prefix)})
     save_components(
         out,
-        unet=unet.half(),
-        controlnet=controlnet.half(),
+        **{name: model.half() for name, model in models.items()},
         vae=training.codec,
         text_encoder=training.encoder,
         tokenizer=tokenizer,

@@ -66,6 +66,7 @@ AGES = ("adult", "young", "old")
 GENDERS = ("person", "man", "woman")
 PAINTS = ("none", "white_face", "black_mask", "red_stripes", "blue_stripes")
 HAT_KINDS = ("none", "cap", "beanie", "top_hat", "crown")
+MOUTHS = ("normal", "none")  # none: skin where lips would be, and over the opening
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ class Attributes:
     paint: str = "none"
     hat: str = "none"
     hat_color: str = "red"
+    mouth: str = "normal"
 
 
 OPTIONS: dict[str, tuple[str, ...]] = {
@@ -99,6 +101,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "paint": PAINTS,
     "hat": HAT_KINDS,
     "hat_color": tuple(HATS),
+    "mouth": MOUTHS,
 }
 assert tuple(OPTIONS) == tuple(field.name for field in fields(Attributes))
 
@@ -138,4 +141,6 @@ def consistent(attributes: Attributes) -> Attributes:
         attributes = replace(attributes, beard_color=attributes.hair_color)
     if attributes.hat in ("none", "crown"):  # a crown is golden
         attributes = replace(attributes, hat_color=default.hat_color)
+    if attributes.mouth == "none":
+        attributes = replace(attributes, lips=default.lips)
     return attributes

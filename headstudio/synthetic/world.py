@@ -93,7 +93,8 @@ class World:
         outer = np.zeros(len(self.rest), bool)
         outer[self.faces[self.kinds == paint.SKIN_FACE]] = True
         outer[self.faces[self.kinds != paint.SKIN_FACE]] = False
-        self.wardrobe = Wardrobe(self.rest, vertex_normals(self.rest, self.faces), self.faces, outer)
+        lips = self.faces[region == names.index("lips")]
+        self.wardrobe = Wardrobe(self.rest, vertex_normals(self.rest, self.faces), self.faces, outer, lips)
         self._dress = lru_cache(maxsize=256)(self._build_dress)
 
     def _fields(self, region: Array, names: tuple[str, ...]) -> Array:
@@ -112,11 +113,12 @@ class World:
             distance[ball] = np.linalg.norm(self.rest[ball] - pupil, axis=1)
         return np.stack([lip / count, scalp_height(self.rest), beard_amount(self.rest), distance], -1)
 
-    def _build_dress(self, hair_style: str, beard: str, hat: str) -> _Dress:
+    def _build_dress(self, hair_style: str, beard: str, hat: str, mouth: str) -> _Dress:
         groups: list[tuple[int, list[Part]]] = [
             (paint.HAIR_FACE, self.wardrobe.hair(hair_style, hat)),
             (paint.BEARD_FACE, self.wardrobe.beard(beard)),
             (paint.HAT_FACE, self.wardrobe.hat(hat)),
+            (paint.SKIN_FACE, self.wardrobe.mouth(mouth)),
         ]
         anchor, offset, faces, kinds = [], [], [self.faces], [self.kinds]
         first = len(self.rest)
@@ -143,10 +145,10 @@ class World:
         self, looks: Sequence[Attributes], shape: Float[Tensor, " S"], pose: Pose, cameras: Cameras
     ) -> list[Picture]:
         """The same views of several looks; those that wear the same parts share one rasterisation."""
-        seen: dict[tuple[str, str, str], _Seen] = {}
+        seen: dict[tuple[str, str, str, str], _Seen] = {}
         pictures = []
         for attributes in looks:
-            worn = (attributes.hair_style, attributes.beard, attributes.hat)
+            worn = (attributes.hair_style, attributes.beard, attributes.hat, attributes.mouth)
             if worn not in seen:
                 seen[worn] = self._rasterise(self._dress(*worn), shape, pose, cameras)
             pictures.append(self._paint(seen[worn], attributes, cameras))
@@ -167,7 +169,7 @@ class World:
             face_index=buffers[0],
             weights=buffers[1],
             rest=np.concatenate([self.rest, self.rest[dress.anchor] + dress.offset]),
-            fields=np.concatenate([self.fields, np.zeros((len(dress.anchor), 4))]),
+            fields=np.concatenate([self.fields, self.fields[dress.anchor]]),
             normals=[vertex_normals(v, dress.faces) for v in vertices.double().numpy()],
         )
 

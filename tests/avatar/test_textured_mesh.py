@@ -9,7 +9,8 @@ import torch
 
 from headstudio.avatar.densify import Densifier, Every, NoDensification
 from headstudio.avatar.init import Sparse
-from headstudio.avatar.textured_mesh import PARAMETERS, Smoothness, TexturedMesh, vertex_normals
+from headstudio.avatar.textured_mesh import PARAMETERS, Smoothness, TexturedMesh
+from headstudio.render.mesh import vertex_normals
 from headstudio.errors import UserError
 from headstudio.head.model import HeadModel
 from headstudio.optim import Adam

@@ -7,11 +7,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from headstudio.synthetic import dataset
-from headstudio.synthetic.dataset import block_path, decode_attributes, encode_attributes, read_block, write_block
+from headstudio.synthetic.dataset import (
+    block_path,
+    decode_attributes,
+    encode_attributes,
+    pack_surface,
+    read_block,
+    unpack_surface,
+    write_block,
+)
 from headstudio.synthetic.samples import is_held_out
 from headstudio.synthetic.vocabulary import CHARACTERS, OPTIONS, Attributes
 
@@ -52,19 +61,29 @@ def test_a_block_holds_what_the_sampler_drew(tmp_path: Path, sampler: Any) -> No
     write_block(sampler, tmp_path, 0)
     block = read_block(tmp_path, 1)
     assert block.pictures.shape == block.controls.shape == (3, 128, 128, 3)
-    picture, control, attributes, character, angles = sampler(4)
-    assert np.array_equal(block.pictures[1], picture)
-    assert np.array_equal(block.controls[1], control)
-    assert decode_attributes(block.attributes[1]) == attributes
-    assert block.characters[1] == character
-    assert block.angles_deg[1] == pytest.approx(angles)
+    drawn = sampler(4)
+    assert np.array_equal(block.pictures[1], drawn.picture)
+    assert np.array_equal(block.controls[1], drawn.control)
+    assert np.array_equal(block.surfaces[1], drawn.surface)
+    assert decode_attributes(block.attributes[1]) == drawn.attributes
+    assert block.characters[1] == drawn.character
+    assert block.angles_deg[1] == pytest.approx(drawn.angles_deg)
+    assert str(block.crops[1]) == drawn.crop
+
+
+def test_surfaces_survive_as_bytes() -> None:
+    normals = torch.nn.functional.normalize(torch.randn(5, 7, 3, generator=torch.Generator().manual_seed(0)), dim=-1)
+    regions = torch.arange(35).reshape(5, 7) - 1
+    again, places = unpack_surface(pack_surface(normals, regions))
+    assert torch.equal(places, regions)
+    assert float((again - normals).abs().max()) < 0.01
 
 
 def test_characters_show_their_looks_and_the_rest_is_never_held_out(sampler: Any) -> None:
     for index in range(12):
-        _, _, attributes, character, angles = sampler(index)
-        assert abs(angles[0]) <= 180
-        if character >= 0:
-            assert attributes == list(CHARACTERS.values())[character]
+        drawn = sampler(index)
+        assert abs(drawn.angles_deg[0]) <= 180
+        if drawn.character >= 0:
+            assert drawn.attributes == list(CHARACTERS.values())[drawn.character]
         else:
-            assert not is_held_out(attributes)
+            assert not is_held_out(drawn.attributes)

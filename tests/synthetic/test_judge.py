@@ -17,7 +17,7 @@ from headstudio.synthetic.settings import load_settings
 
 @pytest.fixture(scope="module")
 def scenes(sampler: Any) -> list[Scene]:
-    return [draw_scene(sampler, index, 0) for index in range(6)]
+    return [draw_scene(sampler, index, 0, "controlnet") for index in range(6)]
 
 
 @pytest.fixture(scope="module")
@@ -27,14 +27,14 @@ def judge(sampler: Any) -> Judge:
 
 def test_half_of_the_scenes_are_held_out_and_all_are_repeatable(sampler: Any, scenes: list[Scene]) -> None:
     assert [scene.held_out for scene in scenes] == [False, True] * 3
-    again = draw_scene(sampler, 3, 0)
+    again = draw_scene(sampler, 3, 0, "controlnet")
     assert again.sentence == scenes[3].sentence
     assert torch.equal(again.picture, scenes[3].picture)
-    assert not torch.equal(draw_scene(sampler, 3, 1).picture, scenes[3].picture)
+    assert not torch.equal(draw_scene(sampler, 3, 1, "controlnet").picture, scenes[3].picture)
 
 
 def test_scenes_are_none_of_trainings(sampler: Any, scenes: list[Scene]) -> None:
-    pictures = [sampler(index)[0] for index in range(6)]
+    pictures = [sampler(index).picture for index in range(6)]
     for scene in scenes:
         ours = scene.picture.permute(1, 2, 0).numpy() * 255
         assert all(np.abs(ours - theirs).mean() > 1.0 for theirs in pictures)

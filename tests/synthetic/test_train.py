@@ -155,3 +155,33 @@ def test_spoilt_pictures_stay_pictures(seed: int) -> None:
     assert worse.shape == picture.shape
     assert float(worse.abs().max()) <= 1.0
     assert float((worse - picture).abs().mean()) > 0.05
+
+
+def test_new_words_change_nothing_of_the_old_ones() -> None:
+    from headstudio.synthetic.text import build_encoder, learn_new_words
+
+    new = {"without", "mouth", "close", "up"}
+    full = build_tokenizer(40).get_vocab()
+    old = {word: index for index, word in enumerate(word for word in sorted(full, key=full.__getitem__) if word not in new)}
+    tokenizer = build_tokenizer(40, {word: index for word, index in old.items()})
+    few = build_tokenizer(40)
+    few._tokenizer.model = type(few._tokenizer.model)(vocab=old, unk_token="<unk>")
+    torch.manual_seed(0)
+    encoder = build_encoder(few, width=64, layers=1, heads=2)
+    sentence = ["a head with green skin and red lips, front view"]
+    before = encoder(tokens(few, sentence)).last_hidden_state.detach()
+    more, record = learn_new_words(
+        encoder, few, steps=2, batch_size=4, learning_rate=1e-2, seed=0, report=lambda text: None
+    )
+    assert {word: more.get_vocab()[word] for word in old} == old
+    assert more.get_vocab() == tokenizer.get_vocab()
+    assert new <= set(more.get_vocab())
+    assert torch.equal(encoder(tokens(more, sentence)).last_hidden_state, before)
+    rows = [more.get_vocab()[word] for word in sorted(new)]
+    assert len(encoder.get_input_embeddings().weight[rows].unique(dim=0)) == len(new)
+    assert 0.0 <= record["new_words_accuracy"] <= 1.0
+    again, nothing = learn_new_words(
+        encoder, more, steps=2, batch_size=4, learning_rate=1e-2, seed=0, report=lambda text: None
+    )
+    assert again.get_vocab() == more.get_vocab()
+    assert nothing == {}

@@ -155,3 +155,18 @@ def test_long_beards_and_afros_leave_the_mesh(world: World) -> None:
     assert area(hair_style="afro") > 1.25 * bald
     assert area(hair_style="bald", beard="long") > 1.02 * bald
     assert area(hair_style="short") > bald
+
+
+def test_a_head_without_a_mouth_stays_closed_when_the_jaw_falls(world: World) -> None:
+    pose = pose_of(world.head, weights_of({"jawOpen": 0.8})[None])
+    near = cameras_from_orbit(0.0, 0.0, 1.75, 25.0, 96, 96, (0.0, -0.3, 0.3))
+    looks = [Attributes(), Attributes(mouth="none")]
+    with_mouth, without = world.render_each(looks, shape(world), pose, near)
+    inside = torch.tensor([paint.MOUTH, paint.TEETH, paint.TONGUE])
+    opening = torch.isin(with_mouth.labels, inside)
+    assert int(opening.sum()) > 300
+    assert not bool(torch.isin(without.labels, inside).any())
+    assert bool((without.labels[opening] == paint.SKIN).all())
+    around = with_mouth.labels == paint.SKIN
+    changed = (with_mouth.rgb - without.rgb).abs().amax(1)[around] > 0.05
+    assert float(changed.float().mean()) < 0.03
