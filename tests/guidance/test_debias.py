@@ -36,6 +36,7 @@ def make_prompts(prior: Prior, debias: WordRemoval | None = None, prompt: str = 
         prompt=prompt,
         negative_prompt="blurry",
         view_text={view: f"{{prompt}}, {view} view" for view in VIEWS},
+        crop_text={},
         front_within_deg=45.0,
         back_beyond_deg=135.0,
         overhead_above_deg=60.0,

@@ -56,6 +56,7 @@ def make_prompts(prior: Prior, negative_prompt: str = "blurry") -> ViewPrompts:
         prompt="a red head",
         negative_prompt=negative_prompt,
         view_text={view: f"{{prompt}}, {view} view" for view in VIEWS},
+        crop_text={},
         front_within_deg=45.0,
         back_beyond_deg=135.0,
         overhead_above_deg=60.0,

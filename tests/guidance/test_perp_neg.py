@@ -117,6 +117,7 @@ def make_guidance(prior: Prior, opposed: PerpNeg | None) -> ScoreDistillation:
         prompt="a red head",
         negative_prompt="blurry",
         view_text={view: f"{{prompt}}, {view} view" for view in VIEWS},
+        crop_text={},
         front_within_deg=45.0,
         back_beyond_deg=135.0,
         overhead_above_deg=60.0,

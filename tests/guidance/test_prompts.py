@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headstudio.errors import UserError
+from headstudio.guidance.debias import PerpNeg
 from headstudio.guidance.prior import Prior
 from headstudio.guidance.prompts import VIEWS, ViewPrompts
 from headstudio.types import Cameras
@@ -19,6 +21,7 @@ SETTINGS: dict[str, Any] = {
     "prompt": "a red head",
     "negative_prompt": "blurry",
     "view_text": {view: f"{{prompt}}, {view} view" for view in VIEWS},
+    "crop_text": {"eyes": "{prompt}, its eyes", "mouth": "{prompt}, its mouth"},
     "front_within_deg": 45.0,
     "back_beyond_deg": 135.0,
     "overhead_above_deg": 60.0,
@@ -60,6 +63,28 @@ def prompts(components: dict[str, Any]) -> ViewPrompts:
 )
 def test_views(prompts: ViewPrompts, azimuth: float, elevation: float, view: str) -> None:
     assert VIEWS[int(prompts.views(cameras([azimuth], [elevation])))] == view
+
+
+def test_close_views_read_the_text_of_what_they_show(components: dict[str, Any]) -> None:
+    strengths = {"front_in_front": (1.0, 0.5, 0.0), "side_in_front": (1.0, 0.5, 0.0)}
+    strengths |= {"side_behind": (1.0, 0.5, 0.0), "front_behind": (1.0, 0.5, 0.0)}
+    for perp_neg in (None, PerpNeg(**strengths)):
+        prompts = ViewPrompts(Prior(**components), **SETTINGS, perp_neg=perp_neg)
+        whole = cameras([0, 20, 100], [0, 0, 0])
+        plain, found = prompts(whole), prompts(replace(whole, crops=("", "mouth", "eyes")))
+        expected = Prior(**components).encode_prompts(["a red head, its mouth", "a red head, its eyes"])
+        torch.testing.assert_close(found.text[1:], expected)
+        assert torch.equal(found.text[0], plain.text[0])
+        if perp_neg is not None:
+            assert found.opposed is not None
+            assert plain.opposed is not None
+            assert torch.equal(found.opposed.weights[0], plain.opposed.weights[0])
+            assert bool(plain.opposed.weights[1:].any())
+            assert not bool(found.opposed.weights[1:].any())
+    with pytest.raises(
+        UserError, match=r"camera\.regions names nose, for which prompts\.crop_text has no text; it has"
+    ):
+        prompts(replace(whole, crops=("", "nose", "eyes")))
 
 
 @given(azimuth=st.floats(0, 180, width=32), elevation=st.floats(-90, 90, width=32))

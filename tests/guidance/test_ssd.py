@@ -45,6 +45,7 @@ def make(components: dict[str, Any]) -> Maker:
             prompt="a red head",
             negative_prompt=negative_prompt,
             view_text={view: view_text.replace("{view}", view) for view in VIEWS},
+            crop_text={},
             front_within_deg=45.0,
             back_beyond_deg=135.0,
             overhead_above_deg=60.0,

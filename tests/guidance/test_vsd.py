@@ -70,6 +70,7 @@ def make(components: dict[str, Any], *, student: bool = True, rate: float = 1e-2
         prompt="a red head",
         negative_prompt="",
         view_text={view: f"{{prompt}}, {view} view" for view in VIEWS},
+        crop_text={},
         front_within_deg=45.0,
         back_beyond_deg=135.0,
         overhead_above_deg=60.0,
