@@ -81,9 +81,7 @@ def test_close_views_read_the_text_of_what_they_show(components: dict[str, Any])
             assert torch.equal(found.opposed.weights[0], plain.opposed.weights[0])
             assert bool(plain.opposed.weights[1:].any())
             assert not bool(found.opposed.weights[1:].any())
-    with pytest.raises(
-        UserError, match=r"camera\.regions names nose, for which prompts\.crop_text has no text; it has"
-    ):
+    with pytest.raises(UserError, match=r"names nose, for which prompts\.crop_text has no text; it has eyes, mouth"):
         prompts(replace(whole, crops=("", "nose", "eyes")))
 
 

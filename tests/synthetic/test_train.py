@@ -162,10 +162,9 @@ def test_new_words_change_nothing_of_the_old_ones() -> None:
 
     new = {"without", "mouth", "close", "up"}
     full = build_tokenizer(40).get_vocab()
-    old = {
-        word: index for index, word in enumerate(word for word in sorted(full, key=full.__getitem__) if word not in new)
-    }
-    tokenizer = build_tokenizer(40, {word: index for word, index in old.items()})
+    words = [word for word in sorted(full, key=full.__getitem__) if word not in new]
+    old = {word: index for index, word in enumerate(words)}
+    tokenizer = build_tokenizer(40, old)
     few = build_tokenizer(40)
     few._tokenizer.model = type(few._tokenizer.model)(vocab=old, unk_token="<unk>")
     torch.manual_seed(0)
