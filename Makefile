@@ -20,8 +20,9 @@ $(STAMP): pyproject.toml
 demo: $(STAMP)
 	$(PY) -m headstudio.run --multirun reg=none,strict,scaled
 
+# Two processes of one thread each: more threads would only wait for each other's cores
 test: $(STAMP)
-	$(PY) -m pytest
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # A SLURM of one node, brought up and torn down by the tests; as root, with Debian's slurm-wlm and munge
 test-slurm: $(STAMP)

@@ -112,6 +112,12 @@ def tiny_head_arrays(*, seed: int = 0) -> dict[str, Any]:
     }
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first, so that no process is left alone with one at the end (`make test` uses two)."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture
 def tiny_arrays() -> dict[str, Any]:
     return tiny_head_arrays()
