@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,46 +14,64 @@ from headstudio import timer as timer_module
 from headstudio.timer import PhaseTimer
 
 
-def step(timer: PhaseTimer, render: float) -> None:
+@pytest.fixture
+def sleep(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Lets seconds pass on the host's clock, without waiting for them."""
+    now = [100.0]
+
+    def pass_by(seconds: float) -> None:
+        now[0] += seconds
+
+    clock = SimpleNamespace(monotonic=lambda: now[0], perf_counter=lambda: now[0])
+    monkeypatch.setattr(timer_module, "time", clock)
+    return pass_by
+
+
+def step(timer: PhaseTimer, render: Callable[[], None]) -> None:
     with timer("render"):
-        time.sleep(render)
+        render()
     timer.end_step()
 
 
-def test_the_first_step_of_a_process_does_not_count(tmp_path: Path) -> None:
+def test_the_clock_is_the_hosts() -> None:
     timer = PhaseTimer()
-    step(timer, 0.05)
+    step(timer, lambda: None)
+    step(timer, lambda: time.sleep(0.02))
+    assert 0.02 <= timer.means()["render"] <= timer.lap()["step"] <= timer.seconds
+
+
+def test_the_first_step_of_a_process_does_not_count(sleep: Callable[[float], None]) -> None:
+    timer = PhaseTimer()
+    step(timer, lambda: sleep(5))
     assert timer.means() == {}
-    step(timer, 0.01)
-    step(timer, 0.02)
-    assert timer.means()["render"] == pytest.approx(0.015, abs=0.01)
-    assert timer.seconds >= 0.08
+    step(timer, lambda: sleep(1))
+    step(timer, lambda: sleep(2))
+    assert timer.means() == {"render": 1.5}
+    assert timer.seconds == 8
 
 
-def test_it_goes_on_in_another_process(tmp_path: Path) -> None:
+def test_it_goes_on_in_another_process(tmp_path: Path, sleep: Callable[[float], None]) -> None:
     timer = PhaseTimer()
-    step(timer, 0.0)
-    step(timer, 0.02)
+    step(timer, lambda: sleep(0))
+    step(timer, lambda: sleep(2))
     timer.save(tmp_path / "timing.json")
+    sleep(60)
     again = PhaseTimer.continued(tmp_path / "timing.json")
-    assert again.means() == timer.means()
-    assert again.seconds >= 0.02
+    assert again.means() == timer.means() == {"render": 2}
+    assert again.seconds == 2
 
 
-def test_a_lap_is_the_mean_since_the_last_one_and_the_step_is_by_the_clock() -> None:
+def test_a_lap_is_the_mean_since_the_last_one_and_the_step_is_by_the_clock(sleep: Callable[[float], None]) -> None:
     timer = PhaseTimer()
-    step(timer, 0.05)
+    step(timer, lambda: sleep(5))
     assert timer.lap() == {}, "the first step of a process does not count"
-    step(timer, 0.01)
-    step(timer, 0.03)
-    time.sleep(0.02)  # between the phases
-    lap = timer.lap()
-    assert list(lap) == ["step", "render"]
-    assert lap["render"] == pytest.approx(0.02, abs=0.01)
-    assert 0.03 <= lap["step"] < 0.06
+    step(timer, lambda: sleep(1))
+    step(timer, lambda: sleep(3))
+    sleep(2)  # between the phases
+    assert list(timer.lap().items()) == [("step", 3), ("render", 2)]
     assert timer.lap() == {}
-    step(timer, 0.01)
-    assert timer.lap()["render"] < 0.02
+    step(timer, lambda: sleep(1))
+    assert timer.lap()["render"] == 1
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"phases": {}}'])

@@ -6,9 +6,9 @@ import os
 import subprocess
 import sys
 import time
-import zipfile
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from made_up import PROMPTS, REGS, sweep
@@ -49,37 +49,51 @@ def test_a_thousand_runs_do_not_take_forever(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def written(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Where reports would have been written."""
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that a refresher sees."""
+    now = [100.0]
+    monkeypatch.setattr(refresh, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch, clock: list[float]) -> list[Path]:
+    """Where reports would have been written, each in half a second."""
     found: list[Path] = []
 
     def write(root: Path) -> Path:
         found.append(root)
-        time.sleep(0.05)
+        clock[0] += 0.5
         return root / "report.html"
 
     monkeypatch.setattr(html, "write_report", write)
     return found
 
 
+def look_on(report: Refresher, clock: list[float], *words: str, seconds: float) -> None:
+    """Tell it five times a second how the runs stand."""
+    for _ in range(round(5 * seconds)):
+        clock[0] += 0.2
+        report.see(states(*words))
+        if report._thread is not None:
+            report._thread.join()
+
+
 def states(*words: str) -> list[RunState]:
     return [RunState(f"r{n}", {}, word, Path(f"r{n}")) for n, word in enumerate(words)]
 
 
-def test_a_report_is_refreshed_only_for_news_and_not_too_often(written: list[Path], tmp_path: Path) -> None:
-    with Refresher(tmp_path, every_s=0.2) as report:
-        report.see(states("running", "queued"))
+def test_a_report_is_refreshed_only_for_news_and_not_too_often(
+    written: list[Path], clock: list[float], tmp_path: Path
+) -> None:
+    with Refresher(tmp_path, every_s=2) as report:
+        look_on(report, clock, "running", "queued", seconds=1.6)
         assert written == []  # too early
-        for _ in range(60):
-            report.see(states("running", "queued"))
-            time.sleep(0.02)
-        assert 1 <= len(written) <= 3  # writing takes 0.05 s, so at most every 0.45 s in 1.2 s
-    idle: list[Path] = list(written)
-    with Refresher(tmp_path, every_s=0.05) as report:
-        for _ in range(20):
-            report.see(states("queued", "finished"))
-            time.sleep(0.02)
-    assert written == idle  # nothing runs, nothing changed
+        look_on(report, clock, "running", "queued", seconds=12)
+        assert len(written) == 3  # writing takes 0.5 s, so it is done at most every 5 s
+    with Refresher(tmp_path, every_s=0.5) as report:
+        look_on(report, clock, "queued", "finished", seconds=4)
+    assert len(written) == 3  # nothing runs, nothing changed
 
 
 def test_the_last_report_is_written_when_it_is_wanted(written: list[Path], tmp_path: Path) -> None:
@@ -130,15 +144,3 @@ def test_a_multirun_ends_with_a_report(tmp_path: Path) -> None:
     assert "Report: sweep/report.html" in done.stdout
     text = (tmp_path / "sweep" / "report.html").read_text(encoding="utf-8")
     assert "ZeroDivisionError: run 1 was told to fail" in text
-
-
-@pytest.mark.slow
-def test_the_wheel_carries_the_page(tmp_path: Path) -> None:
-    root = Path(__file__).resolve().parent.parent.parent
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(root)]
-    built = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stdout + built.stderr
-    (path,) = tmp_path.glob("*.whl")
-    names = set(zipfile.ZipFile(path).namelist())
-    for file in (root / "headstudio" / "report" / "page").iterdir():
-        assert f"headstudio/report/page/{file.name}" in names
