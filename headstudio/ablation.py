@@ -4,8 +4,8 @@ An ablation is a YAML file that says what is compared and what should come out; 
 only what differs from the base, and nothing of the ablation enters a run's setting: equal settings are one run,
 whichever ablation names them.
 
-Anywhere in such a file `{default: X, paper: Y}` stands for X, or for Y with experiment=paper or official. An arm that
-is null there is left out, and so are the claims about it.
+Anywhere in such a file `{default: X, paper: Y}` stands for X, or for Y with experiment=paper or official. An arm or a
+claim that is null there is left out, and so are the claims about such an arm.
 """
 
 from __future__ import annotations
@@ -174,6 +174,7 @@ class _File:
         claims = [
             self._claim(node, f"claims[{number}]", names, prompts)
             for number, node in enumerate(self._list(top.get("claims", []), "claims"))
+            if node is not None
         ]
         return Ablation(
             name=self.path.stem,

@@ -35,6 +35,7 @@ WHOLE: dict[str, Any] = {
     "claims": [
         {"says": "It helps", "metric": "trace.alignment_early", "better": "full", "than": "none"},
         {"says": "It does no harm", "metric": "coverage", "better": "full", "than": "tiny", "margin": 0.1},
+        {"default": {"says": "It too", "metric": "coverage", "better": "none", "than": "full"}, "paper": None},
     ],
 }
 
@@ -64,7 +65,7 @@ def test_a_file_is_read_as_it_stands(tmp_path: Path) -> None:
     assert found.prompts == tuple(read_prompts("tiny3"))
     assert found.arms["none"] == ablation.Arm("none", "no regularisation", ("reg=none",))
     assert found.figure == ("none", "full", "tiny")
-    first, second = found.claims
+    first, second, _ = found.claims
     assert (first.metric, first.better, first.than, first.margin) == ("trace.alignment_early", "full", "none", 0.0)
     assert (first.prompts, second.margin) == (found.prompts, 0.1)
 
