@@ -180,6 +180,7 @@ def build(config: DictConfig) -> Parts:
     """Every part of a step, each group instantiated once; the cheap ones first, so that mistakes show early."""
     import torch
 
+    from headstudio.guidance.fit import require_channels
     from headstudio.trainer import Parts
 
     generator = torch.Generator().manual_seed(config.seed)
@@ -194,7 +195,7 @@ def build(config: DictConfig) -> Parts:
     densify.check(avatar)
     log.info("Loading the prior")
     prior, control = make(config.prior)(device, make(config.memory)), make(config.control)
-    prior.require_control(control)
+    require_channels(prior.controlnet, control)
     return Parts(
         camera=camera,
         motion=motion,

@@ -96,6 +96,24 @@ def require_fit(settings: Mapping[str, Settings], names: Mapping[str, str]) -> N
         _require_controlnet(settings["controlnet"], unet, names)
 
 
+def require_channels(controlnet: Any | None, control: Any) -> None:
+    """Refuse control pictures that a loaded ControlNet does not read.
+
+    Args:
+        controlnet: a diffusers ControlNetModel, or None.
+        control: draws pictures of `channels` channels.
+
+    Raises:
+        UserError: it was trained on another number of channels.
+    """
+    reads = control.channels if controlnet is None else controlnet.config.conditioning_channels
+    if reads != control.channels:
+        raise UserError(
+            f"control draws {control.channels} channels ({type(control).__name__}), but the prior's ControlNet reads "
+            f"{reads}; name one that was trained on such pictures (prior.controlnet_path, prior.controlnet_subfolder)."
+        )
+
+
 def _require_unet(unet: Settings, vae: Settings, name: str) -> None:
     takes, latent = unet.get("in_channels", 4), vae.get("latent_channels", 4)
     if takes != latent:

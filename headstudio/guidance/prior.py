@@ -112,20 +112,6 @@ class Prior:
         """Drop the text encoder and the tokenizer; embeddings already made stay valid."""
         self.text_encoder = self.tokenizer = None
 
-    def require_control(self, control: Any) -> None:
-        """Refuse control pictures that the ControlNet does not read.
-
-        Raises:
-            UserError: another number of channels than it was trained on.
-        """
-        reads = 0 if self.controlnet is None else self.controlnet.config.conditioning_channels
-        if reads not in (0, control.channels):
-            raise UserError(
-                f"control={type(control).__name__} draws {control.channels} channels, but the ControlNet of this prior "
-                f"reads {reads}; name the one that was trained on such pictures (prior.controlnet_path, "
-                "prior.controlnet_subfolder)."
-            )
-
     def encode_images(
         self, rgb: Float[Tensor, "B 3 H W"], generator: torch.Generator | None = None
     ) -> Float[Tensor, "B C h w"]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from headstudio.camera import cameras_from_orbit
 from headstudio.errors import UserError
 from headstudio.guidance.control import LandmarkControl
 from headstudio.guidance.control_normals import COLORS, NormalsRegionsControl, colored
-from headstudio.guidance.prior import Prior
+from headstudio.guidance.fit import require_channels
 from headstudio.head.anny import load_anny
 from headstudio.render.mesh import vertex_normals
 from headstudio.types import Pose
@@ -44,8 +46,6 @@ def test_normals_are_those_of_the_mesh_in_the_camera_s_frame(head: Any, posed: A
 
 
 def test_turning_head_and_camera_alike_changes_nothing(head: Any, posed: Any) -> None:
-    from dataclasses import replace
-
     cameras = cameras_from_orbit([20.0], 10.0, 1.75, 54.0, 64, 64)
     angle = torch.tensor(0.7)
     turn = torch.tensor([[angle.cos(), 0, angle.sin()], [0, 1, 0], [-angle.sin(), 0, angle.cos()]])
@@ -80,14 +80,8 @@ def test_every_triangle_s_normal_points_the_way_of_its_vertices(head: Any) -> No
 
 
 def test_a_controlnet_of_other_pictures_is_refused() -> None:
-    class Net:
-        class config:
-            conditioning_channels = 3
-
-    prior = Prior.__new__(Prior)
-    prior.controlnet = Net()
-    prior.require_control(LandmarkControl(size=8, thickness_px=1, pupil_px=1))
-    with pytest.raises(UserError, match="draws 6 channels, but the ControlNet of this prior reads 3"):
-        prior.require_control(CONTROL)
-    prior.controlnet = None
-    prior.require_control(CONTROL)
+    net = SimpleNamespace(config=SimpleNamespace(conditioning_channels=3))
+    require_channels(net, LandmarkControl(size=8, thickness_px=1, pupil_px=1))
+    require_channels(None, CONTROL)
+    with pytest.raises(UserError, match=r"control draws 6 channels .*, but the prior's ControlNet reads 3; name one"):
+        require_channels(net, CONTROL)
