@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from headstudio.render import SceneRenderer
 
+log = logging.getLogger(__name__)
 
 UNRIGGED = "the avatar is not made of Gaussians that are rigged to triangles"
 """Why some metrics say nothing about some representations."""
@@ -61,6 +63,8 @@ def judge(metrics: Mapping[str, Metric], avatar: Any, renderer: SceneRenderer, p
         if twice := scores.keys() & found.scores.keys():
             raise ValueError(f"metrics.{name} gives {', '.join(sorted(twice))}, which another metric gave already")
         scores |= found.scores
+        if why := found.details.get("not_measured"):
+            log.info("metrics.%s is not measured: %s", name, why)
         if found.details:
             details[name] = found.details
     return {**scores, "details": details} if details else scores

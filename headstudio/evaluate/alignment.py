@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import copy
-import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from headstudio.evaluate import Judgement
+from headstudio.evaluate.truth import truth
 from headstudio.motion.evaluation import evaluation_poses
-from headstudio.synthetic.candidates import Candidates, Verdict, measured
-from headstudio.synthetic.reading import parse
+from headstudio.synthetic.candidates import Candidates, Verdict
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
-    from torch import Tensor
-
     from headstudio.evaluate.framing import Framing
-    from headstudio.head.model import HeadModel
     from headstudio.render import SceneRenderer
-
-log = logging.getLogger(__name__)
-REGIONS = ("sclera", "iris", "teeth", "tongue", "mouth", "socket", "lips")  # what the synthetic world paints by
 
 
 class Alignment:
@@ -39,7 +30,8 @@ class Alignment:
         framing: how avatar and world are pictured: the framing that the prior has seen, before a colour that nothing in
             the world has.
         elevation_deg: of the cameras.
-        rest_azimuths_deg, animation_azimuths_deg: the views at rest, and of each of the other evaluation poses.
+        rest_azimuths_deg, animation_azimuths_deg: the views at rest, and of each of the other evaluation poses (none:
+            only rest is judged).
         noticeable, min_pixels, soften_px: as in `synthetic.candidates.Candidates`.
     """
 
@@ -68,41 +60,32 @@ class Alignment:
 
         `alignment_rest` is the share of the named attributes that are right, `alignment_animation` that of the pairs
         of attribute and pose; the entries with a name are the same for one attribute. The details say per pose what
-        was wanted and what is seen. Empty, with a note in the log, where the sentence names nothing that can be
-        measured or the head is not one that the world can paint.
+        was wanted and what is seen, or why nothing is measured: the sentence names nothing that a picture could show,
+        or the head is not one that the world can paint.
         """
         from headstudio.synthetic.world import World
 
-        reading = parse(prompt)
-        names = measured(reading)
-        if not names:
-            log.info("Alignment is not measured: the prompt names no attribute of the synthetic world.")
-            return Judgement()
-        if not set(REGIONS) <= set(avatar.head.region_names):
-            log.info("Alignment is not measured: the synthetic world can't paint this head.")
-            return Judgement()
-        head, shape = _on_cpu(avatar)
+        wanted = truth(avatar, prompt)
+        if isinstance(wanted, str):
+            return Judgement(details={"not_measured": wanted})
         red, green, blue = (float(value) for value in self.framing.background)
-        candidates = Candidates(World(head, background=(red, green, blue)), **self.comparison)
+        candidates = Candidates(World(wanted.head, background=(red, green, blue)), **self.comparison)
         verdicts: dict[str, dict[str, Verdict]] = {}
-        for name, pose in evaluation_poses(head).items():
+        for name, pose in evaluation_poses(wanted.head).items():
             cameras = self.rest if name == "rest" else self.animation
-            pictures = self.framing.photograph(avatar, renderer, pose, cameras).rgb.float().cpu()
-            verdicts[name] = candidates.judge(pictures, reading.attributes, names, shape, pose, cameras)
+            if len(cameras):
+                pictures = self.framing.photograph(avatar, renderer, pose, cameras).rgb.float().cpu()
+                looks = (wanted.attributes, wanted.names)
+                verdicts[name] = candidates.judge(pictures, *looks, wanted.shape, pose, cameras)
         moving = [found for name, found in verdicts.items() if name != "rest"]
-        scores = _shares("alignment_rest", names, [verdicts["rest"]]) | _shares("alignment_animation", names, moving)
+        scores = _shares("alignment_rest", wanted.names, [verdicts["rest"]])
+        scores |= _shares("alignment_animation", wanted.names, moving)
         told = {pose: {name: _told(verdict) for name, verdict in found.items()} for pose, found in verdicts.items()}
         return Judgement(scores, told)
 
 
 def _told(verdict: Verdict) -> dict[str, str]:
     return {"wanted": verdict.wanted, "seen": verdict.nearest}
-
-
-def _on_cpu(avatar: Any) -> tuple[HeadModel, Float[Tensor, " S"]]:
-    """The avatar's head and its shape coefficients, apart from the avatar."""
-    head: HeadModel = copy.deepcopy(avatar.head).float().cpu()
-    return head, avatar.shape.detach().float().cpu()
 
 
 def _shares(key: str, names: Sequence[str], poses: list[dict[str, Verdict]]) -> dict[str, float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -13,10 +15,16 @@ from omegaconf import OmegaConf
 from headstudio.avatar.rigged import RiggedGaussians
 from headstudio.cli import conf_dir
 from headstudio.run import make, register_resolvers
+from headstudio.types import Pose
 
 
 def plain(*overrides: str) -> Any:
     """The whole setting, resolved, as plain values."""
+    return copy.deepcopy(_composed(*overrides))
+
+
+@lru_cache(maxsize=8)
+def _composed(*overrides: str) -> Any:
     GlobalHydra.instance().clear()
     register_resolvers()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
@@ -31,6 +39,17 @@ def metric(name: str, *overrides: str, **changes: Any) -> Any:
 @lru_cache(maxsize=1)
 def head() -> Any:
     return make(OmegaConf.create(plain()["head"]))
+
+
+@dataclass
+class Posed:
+    """An avatar whose scene is the pose itself, for renderers that draw what a test knows."""
+
+    head: Any
+    shape: torch.Tensor
+
+    def pose(self, pose: Pose) -> tuple[None, None, Pose]:
+        return None, None, pose
 
 
 def fresh_avatar() -> RiggedGaussians:

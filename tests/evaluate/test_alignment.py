@@ -11,7 +11,7 @@ import torch
 from parts import metric
 
 from headstudio.camera import cameras_from_orbit
-from headstudio.evaluate import Judgement
+from headstudio.evaluate import Judgement, judge
 from headstudio.evaluate.alignment import Alignment
 from headstudio.head.anny import load_anny
 from headstudio.head.model import HeadModel
@@ -133,17 +133,24 @@ def test_only_what_the_sentence_names_is_judged(prompt: str, names: set[str]) ->
 def test_a_prompt_without_attributes_is_noted(
     alignment: Alignment, avatar: PaintedAvatar, caplog: pytest.LogCaptureFixture
 ) -> None:
+    why = "the prompt names no attribute of the synthetic world"
     with caplog.at_level(logging.INFO):
-        assert score(alignment, avatar, "a portrait of a man", Attributes()) == {}
-    assert "names no attribute" in caplog.text
+        found = judge({"looks": alignment}, avatar, PaintingRenderer(avatar, Attributes()), "a portrait of a man")
+    assert found == {"details": {"looks": {"not_measured": why}}}
+    assert f"metrics.looks is not measured: {why}" in caplog.text
 
 
-def test_a_head_that_the_world_cannot_paint_is_noted(
-    alignment: Alignment, tiny_head: HeadModel, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.INFO):
-        assert alignment(PaintedAvatar(tiny_head, torch.zeros(4)), None, PROMPT) == Judgement()  # type: ignore
-    assert "can't paint this head" in caplog.text
+def test_a_head_that_the_world_cannot_paint_is_noted(alignment: Alignment, tiny_head: HeadModel) -> None:
+    found = alignment(PaintedAvatar(tiny_head, torch.zeros(4)), None, PROMPT)  # type: ignore[arg-type]
+    assert found == Judgement(details={"not_measured": "the synthetic world can't paint this head"})
+
+
+def test_without_views_of_the_animation_rest_alone_is_judged(avatar: PaintedAvatar) -> None:
+    still = metric("alignment", rest_azimuths_deg=[-30], animation_azimuths_deg=[])
+    found = still(avatar, PaintingRenderer(avatar, parse(PROMPT).attributes), PROMPT)
+    assert list(found.details) == ["rest"]
+    assert found.scores["alignment_rest"] == 1.0
+    assert not any(name.startswith("alignment_animation") for name in found.scores)
 
 
 def test_the_avatars_shape_is_respected(world: World, alignment: Alignment) -> None:
