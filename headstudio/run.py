@@ -145,7 +145,8 @@ def _make_head(
     )
     loggers = Loggers((JsonlLogger(paths.steps), more))
 
-    report = make(config.trainer).fit(parts, paths, signature, loggers, saved)
+    watch = evaluate.Watch(metrics, config.prompt)
+    report = make(config.trainer).fit(parts, paths, signature, loggers, saved, watch)
 
     save_avatar(parts.avatar, paths.avatar, head_name=head_name)
     log.info("Judging the avatar")
@@ -164,16 +165,18 @@ def _make_head(
 
 
 def judged(config: DictConfig, paths: RunPaths, metrics: dict[str, Any]) -> dict[str, Any]:
-    """The scores of the avatar that lies in a run's directory, and the details that they are made of.
+    """The scores of the avatar that lies in a run's directory, how it came to them, and the details of both.
 
     A run judges what it has saved, so that whoever has its directory can do the same again.
     """
     from headstudio import evaluate
     from headstudio.export.ply import load_avatar
+    from headstudio.log import read_lines
 
     renderer = make(config.renderer)
     avatar = load_avatar(paths.avatar, make(config.head)).to(renderer.device)
-    return evaluate.judge(metrics, avatar, avatar.renderer(renderer), config.prompt)
+    scores = evaluate.judge(metrics, avatar, avatar.renderer(renderer), config.prompt)
+    return scores | evaluate.watched(metrics, read_lines(paths.steps))
 
 
 def build(config: DictConfig) -> Parts:

@@ -57,6 +57,7 @@ RULES = (
         "a whole number of at least 1",
         _whole(1),
     ),
+    Rule(("scale.trace_every_steps",), "a whole number of steps of at least 1", _whole(1)),
     Rule(("scale.picture_every_steps", "scale.shape_freeze_step"), "a whole number of at least 0", _whole(0)),
     Rule(("scale.width", "scale.height", "scale.gallery_size"), "at least 16 pixels", _whole(16)),
     Rule(("scale.gallery_seconds",), "a number of seconds above 0", _number(1e-3)),

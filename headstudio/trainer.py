@@ -12,6 +12,7 @@ import torch
 
 from headstudio import quantities
 from headstudio.device import numbers, reading_is_free, to_device
+from headstudio.evaluate import Watch
 from headstudio.guidance.memory import explained_oom
 from headstudio.health import Health
 from headstudio.interrupt import Interrupted, StopRequest
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from headstudio.types import Cameras, Render
 
 log = logging.getLogger(__name__)
+NOBODY = Watch({}, "")
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,13 @@ class Trainer:
         self.loss_limit = loss_limit
 
     def fit(
-        self, parts: Parts, paths: RunPaths, signature: str, logger: Logger, saved: dict[str, Any] | None
+        self,
+        parts: Parts,
+        paths: RunPaths,
+        signature: str,
+        logger: Logger,
+        saved: dict[str, Any] | None,
+        watch: Watch = NOBODY,
     ) -> FitReport:
         """Run all steps that are still to do; afterwards `parts.avatar` is the finished avatar.
 
@@ -120,6 +128,7 @@ class Trainer:
             signature: the run's, written into the checkpoint.
             logger: told the first step of this process, then numbers and pictures.
             saved: the checkpoint of an interrupted run, or None to begin.
+            watch: looks at the avatar now and then; what it sees is logged.
 
         Raises:
             Interrupted: on Ctrl-C, SIGTERM or a scheduler's warning, after saving.
@@ -136,13 +145,14 @@ class Trainer:
                     result = self._step(step, parts, optimizer, timer, health)
                 timer.end_step()
                 last = step + 1 == self.steps
-                logs = step % self.log_every_steps == 0 or last
+                logs = step % self.log_every_steps == 0 or last or watch.due(step)
                 if logs:
                     health.verify()
                 losses = numbers(result.losses) if logs or reading_is_free(parts.device) else {}
                 progress.show(step, losses)
                 if logs:
-                    logger.values(step, quantities.of_step(step, parts, optimizer, losses, result.info, timer))
+                    row = quantities.of_step(step, parts, optimizer, losses, result.info, timer)
+                    logger.values(step, row | watch.see(step, parts.avatar, parts.renderer))
                 if self.picture_every_steps and step % self.picture_every_steps == 0:
                     logger.picture(step, quantities.VIEW, result.render.rgb[0])
                 if self.snapshot_every_steps and step % self.snapshot_every_steps == 0:

@@ -230,14 +230,14 @@ class WandbLogger:
 
 
 def flat(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Scores without nesting, so that W&B's tables and plots have a column for each; `details` are left to the file."""
+    """Scores without nesting, a column each in W&B's tables and plots; lists and `details` are left to the file."""
     found: dict[str, Any] = {}
     for key, value in metrics.items():
         if key == "details":
             continue
         if isinstance(value, Mapping):
             found |= flat(value, f"{prefix}{key}/")
-        else:
+        elif not isinstance(value, list):
             found[f"{prefix}{key}"] = value
     return found
 

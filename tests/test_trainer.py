@@ -20,6 +20,7 @@ from headstudio.avatar.rigged import RiggedGaussians
 from headstudio.camera import CameraSampler
 from headstudio.claim import ClaimLost
 from headstudio.errors import UserError
+from headstudio.evaluate import Watch
 from headstudio.guidance.distill import GuidanceResult, Snapshot
 from headstudio.head.model import HeadModel
 from headstudio.interrupt import Interrupted
@@ -29,7 +30,7 @@ from headstudio.quantities import repeatable
 from headstudio.reg import MeshRegularisation
 from headstudio.render.cpu import CpuRenderer
 from headstudio.runstate import RunPaths, load_checkpoint
-from headstudio.trainer import Parts, Trainer
+from headstudio.trainer import NOBODY, Parts, Trainer
 from headstudio.types import Cameras, Pose, PosedHead
 
 RATES = {"means": 0.02, "log_scales": 0.02, "quats": 0.02, "color_logits": 0.1, "opacity_logits": 0.02, "shape": 0.02}
@@ -134,11 +135,11 @@ def make_trainer(steps: int = 4, **changes: Any) -> Trainer:
     return Trainer(steps=steps, **{**settings, **changes})
 
 
-def fit(trainer: Trainer, parts: Parts, root: Path, key: str = "abc") -> Any:
+def fit(trainer: Trainer, parts: Parts, root: Path, key: str = "abc", watch: Watch = NOBODY) -> Any:
     root.mkdir(exist_ok=True)
     paths = RunPaths(root)
     saved = load_checkpoint(paths.checkpoint, key) if paths.checkpoint.exists() else None
-    return trainer.fit(parts, paths, key, JsonlLogger(root / "metrics.jsonl"), saved)
+    return trainer.fit(parts, paths, key, JsonlLogger(root / "metrics.jsonl"), saved, watch)
 
 
 def logged(root: Path) -> list[dict[str, float]]:

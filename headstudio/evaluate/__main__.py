@@ -88,13 +88,14 @@ def _verify(runs: Sequence[RunPaths]) -> int:
 def _add(runs: Sequence[RunPaths], settings: Sequence[str]) -> int:
     """Compute other metrics and write them beside metrics.json."""
     from headstudio.files import put
+    from headstudio.sweep.state import numbers
 
     name = cli.slug(",".join(settings), 60)
     for paths in runs:
         config = _config(paths)
         scores = _scores(config, paths, _composed(config, settings))
         put(paths.root / f"scores_{name}.json", json.dumps({"settings": list(settings), **scores}, indent=2) + "\n")
-        shown = ", ".join(f"{key} {value:.4g}" for key, value in scores.items() if "/" not in key and key != "details")
+        shown = ", ".join(f"{key} {value:.4g}" for key, value in numbers(scores).items() if "/" not in key)
         sys.stdout.write(f"{paths.root}/scores_{name}.json: {shown}\n")
     return 0
 

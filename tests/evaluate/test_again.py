@@ -47,13 +47,15 @@ def test_mistakes_are_one_sentence(tmp_path: Path, words: list[str], told: str) 
 
 @pytest.mark.slow
 def test_a_run_is_judged_again_from_its_directory_alone(tmp_path: Path) -> None:
-    called("headstudio.run", *SMALL, "hydra.run.dir=made/run", cwd=tmp_path)
+    called("headstudio.run", *SMALL, "metrics=ablation", "hydra.run.dir=made/run", cwd=tmp_path)
     shutil.move(tmp_path / "made" / "run", tmp_path / "moved")
-    for name in ("checkpoint", "metrics.jsonl", "turntable.mp4", "animation.mp4", "grid.png"):
+    for name in ("checkpoint", "turntable.mp4", "animation.mp4", "grid.png"):
         (tmp_path / "moved" / name).unlink()
     metrics = tmp_path / "moved" / "metrics.json"
     stored = json.loads(metrics.read_text())
     assert {"clip_score", "alignment_rest", "landmark_error", "color_bleeding", "stray_share"} <= stored.keys()
+    assert {"silhouette_iou", "coverage_motion", "mouth_shown"} <= stored.keys()
+    assert list(stored["trace"]) == ["steps", "alignment", "alignment_early", "coverage", "coverage_early"]
     assert len(stored["details"]["clip"]["clip"]["cosine"]) == 24
     out = called("headstudio.evaluate", "moved", cwd=tmp_path)
     count = int(out.split(": ")[1].split(" of ")[0])
