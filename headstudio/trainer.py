@@ -26,7 +26,7 @@ from headstudio.timer import PhaseTimer
 if TYPE_CHECKING:
     from headstudio.avatar.densify import Densification
     from headstudio.avatar.representation import Representation
-    from headstudio.guidance.control import LandmarkControl
+    from headstudio.guidance.control import Control
     from headstudio.guidance.distill import ScoreDistillation
     from headstudio.motion import Motion
     from headstudio.reg import Regularisation
@@ -45,7 +45,7 @@ class Parts:
     motion: Motion
     avatar: Representation
     renderer: SceneRenderer
-    control: LandmarkControl
+    control: Control
     guidance: ScoreDistillation
     reg: Regularisation
     densify: Densification

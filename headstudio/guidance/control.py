@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -46,6 +46,20 @@ def resized(cameras: Cameras, height: int) -> Cameras:
     intrinsics = cameras.intrinsics.clone()
     intrinsics[:, :2] *= ratio
     return replace(cameras, intrinsics=intrinsics, height=height, width=round(cameras.width * ratio))
+
+
+class Control(Protocol):
+    """One option of the group `control`: draws the head that a ControlNet is shown.
+
+    Attributes:
+        channels: of its pictures.
+    """
+
+    channels: int
+
+    def draw(self, posed: PosedHead, head: HeadModel, cameras: Cameras) -> Float[Tensor, "B K h w"]:
+        """The control pictures in [0, 1] of a posed head (one pose, or one per camera), without gradient."""
+        ...
 
 
 class LandmarkControl:

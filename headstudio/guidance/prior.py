@@ -160,7 +160,7 @@ class Prior:
         noisy: Float[Tensor, "K C h w"],
         timesteps: Int[Tensor, " K"],
         embeddings: Float[Tensor, "K T D"],
-        control: Float[Tensor, "K 3 H W"] | None,
+        control: Float[Tensor, "K C H W"] | None,
         conditioning_scale: float,
     ) -> Float[Tensor, "K C h w"]:
         """epsilon_phi(x_t; y, C, t): the noise that the model sees in `noisy`; nothing here carries a gradient.
@@ -169,7 +169,7 @@ class Prior:
             noisy: latents at `timesteps`.
             timesteps: 0 .. num_timesteps - 1, one per row.
             embeddings: one text per row.
-            control: RGB landmark maps in [0, 1], one per row, resized to `picture_size` if they differ; None runs the
+            control: control pictures in [0, 1], one per row, resized to `picture_size` if they differ; None runs the
                 UNet alone (plain SDS).
             conditioning_scale: factor on what the ControlNet adds.
         """
@@ -192,7 +192,7 @@ class Prior:
         noisy: Float[Tensor, "K C h w"],
         timesteps: Int[Tensor, " K"],
         embeddings: Float[Tensor, "K T D"],
-        control: Float[Tensor, "K 3 H W"] | None,
+        control: Float[Tensor, "K C H W"] | None,
         conditioning_scale: float,
     ) -> Float[Tensor, "K C h w"]:
         """`predict_noise` for whoever has put something that learns into the UNet; the ControlNet never does."""
