@@ -57,7 +57,7 @@ class Control(Protocol):
 
     channels: int
 
-    def draw(self, posed: PosedHead, head: HeadModel, cameras: Cameras) -> Float[Tensor, "B K h w"]:
+    def draw(self, posed: PosedHead, head: HeadModel, cameras: Cameras) -> Float[Tensor, "B channels h w"]:
         """The control pictures in [0, 1] of a posed head (one pose, or one per camera), without gradient."""
         ...
 

@@ -58,7 +58,7 @@ class Conditions:
     """What a prediction for B pictures is told beside their noise."""
 
     texts: PromptEmbeddings
-    control: Float[Tensor, "B K h w"] | None
+    control: Float[Tensor, "B channels h w"] | None
     cameras: Cameras
     conditioning_scale: float
 
@@ -155,7 +155,7 @@ class ScoreDistillation:
     def __call__(
         self,
         rgb: Float[Tensor, "B 3 H W"],
-        control: Float[Tensor, "B K h w"] | None,
+        control: Float[Tensor, "B channels h w"] | None,
         cameras: Cameras,
         step: int,
         generator: torch.Generator,
@@ -206,7 +206,7 @@ class ScoreDistillation:
     def snapshot(
         self,
         rgb: Float[Tensor, "B 3 H W"],
-        control: Float[Tensor, "B K h w"] | None,
+        control: Float[Tensor, "B channels h w"] | None,
         cameras: Cameras,
         step: int,
         generator: torch.Generator,
@@ -235,7 +235,7 @@ class ScoreDistillation:
     def _seen(
         self,
         rgb: Float[Tensor, "B 3 H W"],
-        control: Float[Tensor, "B K h w"] | None,
+        control: Float[Tensor, "B channels h w"] | None,
         cameras: Cameras,
         step: int,
         generator: torch.Generator,
@@ -257,7 +257,7 @@ class ScoreDistillation:
             info={"timestep": seen.drawn.float().mean(), "gradient_norm": gradient.flatten(1).norm(dim=1).mean()},
         )
 
-    def _control(self, control: Float[Tensor, "B K h w"] | None) -> Float[Tensor, "B K h w"] | None:
+    def _control(self, control: Float[Tensor, "B channels h w"] | None) -> Float[Tensor, "B K h w"] | None:
         if self.use_control and control is None:
             raise ValueError("this guidance needs a control map for every picture")
         return control if self.use_control else None

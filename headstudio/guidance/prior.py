@@ -160,7 +160,7 @@ class Prior:
         noisy: Float[Tensor, "K C h w"],
         timesteps: Int[Tensor, " K"],
         embeddings: Float[Tensor, "K T D"],
-        control: Float[Tensor, "K C H W"] | None,
+        control: Float[Tensor, "K channels H W"] | None,
         conditioning_scale: float,
     ) -> Float[Tensor, "K C h w"]:
         """epsilon_phi(x_t; y, C, t): the noise that the model sees in `noisy`; nothing here carries a gradient.
@@ -192,7 +192,7 @@ class Prior:
         noisy: Float[Tensor, "K C h w"],
         timesteps: Int[Tensor, " K"],
         embeddings: Float[Tensor, "K T D"],
-        control: Float[Tensor, "K C H W"] | None,
+        control: Float[Tensor, "K channels H W"] | None,
         conditioning_scale: float,
     ) -> Float[Tensor, "K C h w"]:
         """`predict_noise` for whoever has put something that learns into the UNet; the ControlNet never does."""
