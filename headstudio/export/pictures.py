@@ -54,11 +54,12 @@ def write_grid(
     factor: int = 1,
     gap: int = 4,
 ) -> None:
-    """Rows of equally large pictures in [0, 1] as one PNG on white, with labels at the left and on top.
+    """Rows of equally large pictures in [0, 1] as one picture on white, with labels at the left and on top.
 
     Args:
         rows: may differ in length; the places that lack a picture stay white.
-        row_labels, column_labels: one per row, one per column, or none at all.
+        path: ends in .jpg for a JPEG; anything else is a PNG.
+        row_labels, column_labels: one per row, one per column, or none at all; each of one or several lines.
         factor: how much every picture is enlarged.
         gap: pixels between pictures.
 
@@ -80,17 +81,20 @@ def write_grid(
         default=0,
     )
     ascent, descent = _line_height(font)
-    top = gap + (math.ceil(ascent + descent) + gap if column_labels else 0)
+    line = math.ceil(ascent + descent)
+    top = gap + max((line * len(label.split("\n")) + gap for label in column_labels), default=0)
     sheet = Image.new("RGB", (left + columns * (width + gap), top + len(tiles) * (height + gap)), _PAPER)
     for r, row in enumerate(tiles):
         for c, tile in enumerate(row):
             sheet.paste(Image.fromarray(tile), (left + c * (width + gap), top + r * (height + gap)))
     draw = ImageDraw.Draw(sheet)
     for c, label in enumerate(column_labels):
-        draw.text((left + c * (width + gap) + width // 2, top - gap - descent), label, _INK, font, anchor="ms")
+        for above, text in enumerate(reversed(label.split("\n"))):
+            foot = top - gap - descent - above * line
+            draw.text((left + c * (width + gap) + width // 2, foot), text, _INK, font, anchor="ms")
     for r, label in enumerate(row_labels):
         draw.text((left - 2 * gap, top + r * (height + gap) + height // 2), label, _INK, font, anchor="rm")
-    write_atomically(path, _png(sheet))
+    write_atomically(path, _jpeg(sheet) if path.suffix == ".jpg" else _png(sheet))
 
 
 def _line_height(font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> tuple[float, float]:
@@ -103,4 +107,10 @@ def _line_height(font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> tuple[fl
 def _png(picture: Image.Image) -> bytes:
     content = io.BytesIO()
     picture.save(content, "PNG")
+    return content.getvalue()
+
+
+def _jpeg(picture: Image.Image, *, quality: int = 85) -> bytes:
+    content = io.BytesIO()
+    picture.save(content, "JPEG", quality=quality, optimize=True)
     return content.getvalue()

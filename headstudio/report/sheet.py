@@ -17,6 +17,8 @@ import torch
 from headstudio.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from jaxtyping import Float
     from torch import Tensor
 
@@ -59,8 +61,10 @@ def write_sheet(sweep: Path, path: Path, *, size: int, label_chars: int = 26) ->
 
 
 @torch.no_grad()
-def views(avatar_file: Path, head: HeadModel, size: int) -> list[Float[Tensor, "3 H W"]]:
-    """The pictures of `VIEWS` of one avatar, on white."""
+def views(
+    avatar_file: Path, head: HeadModel, size: int, wanted: Sequence[tuple[str, float]] = VIEWS
+) -> list[Float[Tensor, "3 H W"]]:
+    """Pictures of one avatar, on white: each a pose by its name and an azimuth in degrees."""
     from headstudio.camera import cameras_from_orbit
     from headstudio.export.ply import load_avatar
     from headstudio.motion.evaluation import evaluation_poses
@@ -70,7 +74,7 @@ def views(avatar_file: Path, head: HeadModel, size: int) -> list[Float[Tensor, "
     renderer = avatar.renderer(CpuRenderer())
     poses = evaluation_poses(head)
     pictures = []
-    for name, azimuth_deg in VIEWS:
+    for name, azimuth_deg in wanted:
         cameras = cameras_from_orbit(azimuth_deg, 5.0, 1.75, 60.0, size, size, (0.0, 0.1, 0.0))
         pictures.append(renderer(avatar.pose(poses[name])[2], cameras, torch.ones(3)).rgb[0])
     return pictures

@@ -107,6 +107,12 @@ def test_labels_have_their_own_room(tmp_path: Path) -> None:
     assert ink[-88:, -88:].sum() == 4 * 1600
     assert ink[-88:, :-90].any()
     assert ink[:-90, -88:].any()
+    write_grid([[black, black]], tmp_path / "grid.jpg", column_labels=["one\nunder the other", "one"])
+    with Image.open(tmp_path / "grid.jpg") as picture:
+        assert picture.format == "JPEG"
+        tall = (np.asarray(picture).astype(int) < 200).all(-1)[:-48]
+    left, right = (np.flatnonzero(tall[:, columns].any(1)) for columns in (slice(0, 46), slice(46, None)))
+    assert left.min() + 10 < right.min()  # labels end at the same height, and the longer one begins a line above
     with pytest.raises(ValueError, match="1 labels for 2"):
         write_grid([[black, black]], path, column_labels=["0"])
     with pytest.raises(ValueError, match="one size"):
