@@ -168,13 +168,18 @@ def signature(config: Mapping[str, Any]) -> str:
 
 def config_signature(config: DictConfig) -> str:
     """`signature` of a composed Hydra config, with or without its `hydra` node."""
+    return signature(plain_values(config))
+
+
+def plain_values(config: DictConfig) -> dict[str, Any]:
+    """What `signature` takes of a composed config: its values, resolved, without those that do not count."""
     from omegaconf import OmegaConf
 
     def plain(value: Any) -> Any:
         return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
     counted = [key for key in config if key not in UNHASHED or key == "renderer"]
-    return signature({str(key): plain(config[key]) for key in counted})
+    return {str(key): plain(config[key]) for key in counted}
 
 
 @lru_cache(maxsize=1)

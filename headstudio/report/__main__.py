@@ -1,4 +1,4 @@
-"""`python -m headstudio.report`: a sweep as one HTML file, as a W&B report, or as one picture."""
+"""`python -m headstudio.report`: a sweep as one HTML file, a W&B report or one picture; the results of an ablation."""
 
 from __future__ import annotations
 
@@ -28,6 +28,12 @@ def parser(action: str = "") -> argparse.ArgumentParser:
     sheet.add_argument("sweep", type=Path, metavar="SWEEP")
     sheet.add_argument("path", type=Path, metavar="FILE")
     sheet.add_argument("--size", type=int, default=192, help="of one picture, pixels (default: %(default)s)")
+    text = "what an ablation's runs say of the paper's claims: verdicts, numbers and figures in results/"
+    ablation = actions.add_parser("ablation", help=text, description=text)
+    if action == "ablation":
+        from headstudio.report.ablation import add_arguments as add_arguments_of_ablation
+
+        add_arguments_of_ablation(ablation)
     if find_spec("headstudio.report.wandb") is not None:
         text = "a W&B workspace and report of a project"
         wandb = actions.add_parser("wandb", help=text, description=text)
@@ -56,6 +62,10 @@ def _do(arguments: argparse.Namespace) -> int:
         from headstudio.report.wandb import main as report_to_wandb
 
         return int(report_to_wandb(arguments))
+    if arguments.action == "ablation":
+        from headstudio.report.ablation import main as report_ablation
+
+        return report_ablation(arguments)
     if arguments.action == "sheet":
         from headstudio.report.sheet import write_sheet
 
