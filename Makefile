@@ -1,10 +1,10 @@
-# make setup | demo | test | test-slurm | check | bench | bench-gpu. Everything runs in .venv, which is made when it is missing or outdated.
+# make setup | demo | test | test-slurm | check | results | bench | bench-gpu. Everything runs in .venv, which is made when it is missing or outdated.
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.headstudio-installed
 
-.PHONY: setup demo test test-slurm check bench bench-gpu
+.PHONY: setup demo test test-slurm check results bench bench-gpu
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -32,6 +32,10 @@ check: $(STAMP)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+
+# The tables and figures of results/, from the directories of runs; results/run.sh makes the runs
+results: $(STAMP)
+	PYTHON=$(PY) results/make.sh
 
 bench: $(STAMP)
 	$(PY) -m headstudio.bench

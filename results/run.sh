@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes what stands in this folder again: about an hour on two cores. Finished runs are kept, so it can be interrupted.
+# Makes the runs that the numbers in this folder come from: most of a day on two cores. Finished runs are kept, so it can
+# be interrupted. The tables and figures are then made by `make results`, in seconds.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=${PYTHON:-.venv/bin/python}
@@ -8,22 +9,17 @@ python=${PYTHON:-.venv/bin/python}
 "$python" -m headstudio.synthetic.judge headstudio/assets/prior_tiny --out results/prior
 
 # Eight heads from eight sentences that no setting was chosen by.
-sweep=multirun/eight_prompts
-"$python" -m headstudio.run -m prompt=@tiny8 hydra.sweep.dir="$sweep"
-cp "$sweep/summary.csv" results/eight_prompts/
-"$python" -m headstudio.report.sheet "$sweep" results/eight_prompts/sheet.png
+"$python" -m headstudio.run -m prompt=@tiny8 hydra.sweep.dir=multirun/eight_prompts
 
 # The three regularisations of the demo.
-mkdir -p results/reg
-sweep=multirun/reg
-"$python" -m headstudio.run -m reg=none,strict,scaled hydra.sweep.dir="$sweep"
-cp "$sweep/summary.csv" results/reg/
-"$python" -m headstudio.report.sheet "$sweep" results/reg/sheet.png
+"$python" -m headstudio.run -m reg=none,strict,scaled hydra.sweep.dir=multirun/reg
 
 # The same three over three sentences and three seeds, compared.
-mkdir -p results/reg_grid
-sweep=multirun/reg_grid
-"$python" -m headstudio.run -m reg=none,strict,scaled prompt=@tiny3 seed=0,1,2 hydra.sweep.dir="$sweep"
-cp "$sweep/summary.csv" results/reg_grid/
+"$python" -m headstudio.run -m reg=none,strict,scaled prompt=@tiny3 seed=0,1,2 hydra.sweep.dir=multirun/reg_grid
+
+# The paper's ablations, all into multirun/ablations, as they share runs.
+for file in ablations/*.yaml; do
+  "$python" -m headstudio.run -m +ablation="$(basename "$file" .yaml)"
+done
 
 "$python" -m headstudio.bench | tee results/bench.txt
