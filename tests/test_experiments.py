@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import run
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
@@ -142,8 +141,7 @@ def test_the_phases_of_an_experiment_begin_and_end_where_its_source_says(experim
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_an_experiment_runs_with_the_parts_that_ship(experiment: str, tmp_path: Path) -> None:
     small = ["scale=smoke", "scale.num_shape=10", "scale.width=64", "scale.height=64", "scale.gallery_size=32"]
-    command = [sys.executable, "-m", "headstudio.run", f"experiment={experiment}", *OPEN, *small]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    done = run("headstudio.run", f"experiment={experiment}", *OPEN, *small, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Done" in done.stdout
     (folder,) = (tmp_path / "outputs").iterdir()

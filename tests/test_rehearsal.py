@@ -5,13 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from commands import run
 from omegaconf import OmegaConf
 
 from headstudio.export.ply import load_avatar
@@ -29,16 +28,15 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert main([str(folder / "standins")]) == 0
     lines = (folder / "standins" / "env").read_text().splitlines()
     env = os.environ | dict(line.removeprefix("export ").split("=", 1) for line in lines)
-    env |= {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "cache")}
 
     def ran(*words: str) -> str:
-        command = [sys.executable, "-m", *words]
-        done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=500)
+        done = run(*words, cwd=folder, env=env)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    assert "  yes  python -m headstudio.run experiment=paper" in ran("headstudio.doctor", "experiment=paper", *SHORT)
-    ran("headstudio.run", "-m", "experiment=paper,official", *SHORT, f"hydra.sweep.dir={folder / 'sweep'}")
+    checked = ran("headstudio.doctor.__main__", "experiment=paper", *SHORT)
+    assert "  yes  python -m headstudio.run experiment=paper" in checked
+    ran("headstudio.run", "-m", "experiment=paper,official", *SHORT, "hydra.sweep.dir=sweep", "hydra/launcher=debug")
     return folder / "sweep"
 
 
@@ -56,20 +54,20 @@ def test_both_end_in_an_avatar_on_flame(sweep: Path) -> None:
         landmark_path=None,
         mask_path=None,
     )
-    for run in runs(sweep).values():
-        avatar = load_avatar(run / "avatar.ply", head)
+    for made in runs(sweep).values():
+        avatar = load_avatar(made / "avatar.ply", head)
         assert avatar.shape.abs().max() > 0  # the shape has learned
         assert avatar.num_gaussians > 9976
         gaussians = avatar.pose(head.neutral_pose())[2]
         assert all(torch.isfinite(value).all() for value in (gaussians.means, gaussians.quats, gaussians.scales))
-        rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        rows = [json.loads(line) for line in (made / "metrics.jsonl").read_text().splitlines()]
         assert np.isfinite([row["loss/total"] for row in rows]).all()
-        assert "77 tokens" in (run / "run.log").read_text() or run.name.startswith("experiment-paper")
+        assert "77 tokens" in (made / "run.log").read_text() or made.name.startswith("experiment-paper")
 
 
 def test_the_methods_numbers_are_those_of_the_large_scale(sweep: Path) -> None:
-    for name, run in runs(sweep).items():
-        config = OmegaConf.load(run / "config.yaml")
+    for name, made in runs(sweep).items():
+        config = OmegaConf.load(made / "config.yaml")
         assert (config.scale.steps, config.scale.width) == (5, 128)  # sizes are the small scale's
         assert config.scale.num_shape == 300
         assert config.scale.guidance_scale == 7.5

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import commands
 import pytest
 import torch
 import wandb_run
@@ -22,8 +23,6 @@ from wandb_server import KEY, Backend, SentRun, wandb_server
 from headstudio.errors import UserError
 from headstudio.wandb_files import recorded_steps, segments
 from headstudio.wandb_log import _lowered, flat
-
-SCRIPT = str(Path(wandb_run.__file__))
 
 
 @pytest.fixture
@@ -43,10 +42,9 @@ def surroundings(tmp_path: Path) -> dict[str, str]:
 
 def work(surroundings: dict[str, str], *words: object, code: int = 0) -> str:
     """What a run's process writes to its log."""
-    command = [sys.executable, SCRIPT, *map(str, words)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, env=surroundings, timeout=180)
+    done = commands.run("wandb_run", *map(str, words), cwd=Path(surroundings["HOME"]), env=surroundings)
     assert done.returncode == code, done.stderr
-    time.sleep(1.1)  # W&B names its folders by the second
+    time.sleep(1 - time.time() % 1)  # W&B names its folders by the second
     return done.stderr
 
 
@@ -268,7 +266,7 @@ logger.summary(wandb_run.METRICS, wandb_run.results(root))
 logger.close()
 print("went on")
 """
-    path = str(Path(SCRIPT).parent)
+    path = str(Path(wandb_run.__file__).parent)
     done = subprocess.run(
         [sys.executable, "-c", words, str(tmp_path)],
         check=False,
@@ -294,9 +292,10 @@ def test_a_sweep_is_pushed_with_one_command_and_finished_runs_are_not_logged_aga
     words = ["scale=smoke", "scale.steps=4", "scale.width=64", "scale.height=64", "scale.gallery_size=32"]
     words += ["scale.gallery_seconds=0.2", "scale.log_every_steps=1", "densify=none", "metrics=none", "reg=none,scaled"]
     words += ["logger=wandb", "logger.tags=[first,try]", "trainer.snapshot_every_steps=2", "hydra.sweep.dir=sweep"]
-    command = [sys.executable, "-m", "headstudio.run", "-m", *words]
+    words += ["hydra/launcher=debug"]
     for _ in range(2):
-        subprocess.run(command, check=True, capture_output=True, env=surroundings, cwd=tmp_path, timeout=300)
+        done = commands.run("headstudio.run", "-m", *words, env=surroundings, cwd=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
     folders = sorted(tmp_path.glob("sweep/*/wandb/offline-run-*"))
     assert len(folders) == 2
 

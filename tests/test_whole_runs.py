@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from commands import Command, run
 
 from headstudio.errors import UserError
 from headstudio.report import sheet
@@ -27,20 +28,15 @@ TINY = [
     "densify=none",
     "metrics=none",
 ]
+LONGER = [*TINY, "scale.steps=20", "scale.checkpoint_every_steps=2", "hydra.run.dir=run"]
 
 pytestmark = pytest.mark.slow
 
 
-def started(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "headstudio.run", *arguments]
-    return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
 def finished(*arguments: str, cwd: Path) -> str:
-    process = started(*arguments, cwd=cwd)
-    out, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, out + errors
-    return out
+    done = run("headstudio.run", *arguments, cwd=cwd)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def test_a_sweep_ends_with_a_table_and_is_not_run_twice(tmp_path: Path) -> None:
@@ -60,9 +56,9 @@ def test_a_sweep_ends_with_a_table_and_is_not_run_twice(tmp_path: Path) -> None:
         sheet.write_sheet(tmp_path, tmp_path / "none.png", size=32)
 
 
-def interrupted(number: signal.Signals, *arguments: str, cwd: Path) -> tuple[int, str]:
+def interrupted(number: signal.Signals, *arguments: str, cwd: Path) -> tuple[int | None, str]:
     """Start a run, send it a signal once its first checkpoint is there; exit code and what it said last."""
-    process = started(*arguments, cwd=cwd)
+    process = Command("headstudio.run", *arguments, cwd=cwd)
     deadline = time.monotonic() + 200
     while not (cwd / "run" / "checkpoint").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -82,24 +78,29 @@ def equal(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a run that was left alone, in an interpreter of its own."""
+    folder = tmp_path_factory.mktemp("whole")
+    command = [sys.executable, "-m", "headstudio.run", *LONGER]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=300)
+    return folder / "run"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
-def test_a_stopped_run_goes_on_to_the_same_bytes(tmp_path: Path, number: signal.Signals) -> None:
-    command = [*TINY, "scale.steps=30", "scale.checkpoint_every_steps=3", "hydra.run.dir=run"]
-    code, errors = interrupted(number, *command, cwd=tmp_path)
+def test_a_stopped_run_goes_on_to_the_same_bytes(tmp_path: Path, whole: Path, number: signal.Signals) -> None:
+    code, errors = interrupted(number, *LONGER, cwd=tmp_path)
     if number is signal.SIGKILL:
         assert code == -signal.SIGKILL
     else:
         assert code == 130
-        assert "of 30; everything is saved in" in errors
+        assert "of 20; everything is saved in" in errors
         assert "Start the same command again to go on from there." in errors
         assert "Traceback" not in errors
     assert not (tmp_path / "run" / "DONE").exists()
-    assert "Going on from step" in finished(*command, cwd=tmp_path)
+    assert "Going on from step" in finished(*LONGER, cwd=tmp_path)
 
-    whole = tmp_path / "whole"
-    whole.mkdir()
-    finished(*command, cwd=whole)
     for name in ("avatar.ply", "grid.png"):
-        assert (tmp_path / "run" / name).read_bytes() == (whole / "run" / name).read_bytes()
-    states = [torch.load(folder / "run" / "checkpoint", weights_only=True) for folder in (tmp_path, whole)]
+        assert (tmp_path / "run" / name).read_bytes() == (whole / name).read_bytes()
+    states = [torch.load(folder / "checkpoint", weights_only=True) for folder in (tmp_path / "run", whole)]
     assert equal(*states)

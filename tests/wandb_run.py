@@ -1,6 +1,6 @@
-"""A run's logging without the run: what the trainer and run.py do with the loggers, told by the command line.
+"""A run's logging without the run: what the trainer and run.py do with the loggers, told by the words of `main`.
 
-python wandb_run.py DIRECTORY MODE FIRST LAST [SECONDS]    # with SECONDS it waits, then kills itself
+DIRECTORY MODE FIRST LAST [SECONDS]    # with SECONDS it waits, then kills itself
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -53,7 +52,11 @@ def results(directory: Path) -> dict[str, Path]:
     return files
 
 
-def main(directory: Path, mode: str, first: int, last: int, kill_after_s: float | None = None) -> None:
+def main(words: list[str]) -> None:
+    logging.basicConfig(level=logging.INFO)
+    directory, mode = Path(words[0]), words[1]
+    first, last = map(int, words[2:4])
+    kill_after_s = float(words[4]) if words[4:] else None
     loggers = Loggers((JsonlLogger(directory / "metrics.jsonl"), logger(directory, mode, init_timeout_s=3)))
     loggers.start(first)
     for step in range(first, last):
@@ -67,8 +70,3 @@ def main(directory: Path, mode: str, first: int, last: int, kill_after_s: float 
         os.kill(os.getpid(), signal.SIGKILL)
     loggers.summary(METRICS, results(directory))
     loggers.close()
-
-
-if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO)
-    main(Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:5]), *map(float, sys.argv[5:6]))

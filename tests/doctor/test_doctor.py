@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import run
 
 from headstudio.doctor.setting import examine
 from headstudio.findings import State
@@ -22,13 +23,15 @@ OURS = ("HEADSTUDIO_FLAME", "HEADSTUDIO_MOTION", "HEADSTUDIO_RV51", "HEADSTUDIO_
 REHEARSAL = ("experiment=paper", "scale=smoke", "metrics=tiny_clip")
 
 
-def doctor(folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run it in an empty folder with an empty cache, without a network, and with these variables only."""
+def own(folder: Path, **variables: str) -> dict[str, str]:
+    """These variables, without any other that tells where something is."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("HEADSTUDIO_", "HF_", "WANDB_"))}
-    env |= {"HF_HOME": str(folder / "cache"), "NETRC": str(folder / "none"), "CUDA_VISIBLE_DEVICES": "", **variables}
-    env["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[2]), env.get("PYTHONPATH", "")])
-    command = [sys.executable, "-m", "headstudio.doctor", *words]
-    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
+    return env | {"NETRC": str(folder / "none"), "CUDA_VISIBLE_DEVICES": "", **variables}
+
+
+def doctor(folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run it in an empty folder, without a network, and with these variables only."""
+    return run("headstudio.doctor.__main__", *words, cwd=folder, env=own(folder, **variables))
 
 
 def told(folder: Path, *words: str, **variables: str) -> dict[str, Any]:
@@ -50,7 +53,10 @@ def standins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.mark.slow
 def test_a_bare_machine(tmp_path: Path) -> None:
-    page = doctor(tmp_path)
+    """In an interpreter of its own, with an empty cache of models, and allowed to fill it."""
+    env = own(tmp_path, HF_HOME=str(tmp_path / "cache"))
+    command = [sys.executable, "-m", "headstudio.doctor"]
+    page = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120, check=False)
     assert page.returncode == 0, page.stderr  # the default can run
     lines = page.stdout.splitlines()
     verdict = {line.split("python -m ")[1].split("  ")[0]: line for line in lines if line[:6] in ("  yes ", "  no  ")}
@@ -69,7 +75,7 @@ def test_a_bare_machine(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_bare_machine_without_a_network(tmp_path: Path) -> None:
-    said = told(tmp_path, "experiment=paper", HF_HUB_OFFLINE="1")
+    said = told(tmp_path, "experiment=paper")
     states = {what: finding["state"] for what, finding in said["findings"].items()}
     assert states == {
         "GPU for this size": "missing",
@@ -175,9 +181,7 @@ def test_what_is_no_setting(tmp_path: Path, words: tuple[str, ...], sentence: st
 @pytest.mark.slow
 def test_a_run_names_everything_that_it_lacks_before_it_makes_anything(tmp_path: Path) -> None:
     env = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-    env |= {"HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "headstudio.run", "experiment=paper", f"hydra.run.dir={tmp_path / 'run'}"]
-    ran = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
+    ran = run("headstudio.run", "experiment=paper", "hydra.run.dir=run", cwd=tmp_path, env=env)
     assert ran.returncode == 2
     (sentence,) = ran.stderr.strip().splitlines()
     for name in (

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from commands import run
 
 from headstudio.runstate import RunPaths
 from headstudio.sweep.state import read_scores
@@ -17,9 +16,7 @@ SMALL = ("scale=smoke", "scale.steps=3", "scale.gallery_size=32", "scale.gallery
 
 
 def called(*words: str, cwd: Path, code: int = 0) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", *words], cwd=cwd, capture_output=True, text=True, timeout=400, check=False
-    )
+    done = run(*words, cwd=cwd)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -40,7 +37,7 @@ def test_what_numbers_are_means_of_is_not_shown_and_added_scores_are(tmp_path: P
     ],
 )
 def test_mistakes_are_one_sentence(tmp_path: Path, words: list[str], told: str) -> None:
-    out = called("headstudio.evaluate", *words, cwd=tmp_path, code=2)
+    out = called("headstudio.evaluate.__main__", *words, cwd=tmp_path, code=2)
     assert told in out
     assert "Traceback" not in out
 
@@ -57,17 +54,17 @@ def test_a_run_is_judged_again_from_its_directory_alone(tmp_path: Path) -> None:
     assert {"silhouette_iou", "coverage_motion", "mouth_shown"} <= stored.keys()
     assert list(stored["trace"]) == ["steps", "alignment", "alignment_early", "coverage", "coverage_early"]
     assert len(stored["details"]["clip"]["clip"]["cosine"]) == 24
-    out = called("headstudio.evaluate", "moved", cwd=tmp_path)
+    out = called("headstudio.evaluate.__main__", "moved", cwd=tmp_path)
     count = int(out.split(": ")[1].split(" of ")[0])
     assert f"{count} of {count} scores come out the same" in out
     assert count >= 20
 
     metrics.write_text(json.dumps(stored | {"clip_score": stored["clip_score"] + 1e-6}))
-    out = called("headstudio.evaluate", "moved", cwd=tmp_path, code=1)
+    out = called("headstudio.evaluate.__main__", "moved", cwd=tmp_path, code=1)
     assert "clip_score:" in out
     assert f"{count - 1} of {count}" in out
 
-    called("headstudio.evaluate", "moved", "metrics=semantic", "metrics.stray.reach=0.01", cwd=tmp_path)
+    called("headstudio.evaluate.__main__", "moved", "metrics=semantic", "metrics.stray.reach=0.01", cwd=tmp_path)
     (added,) = RunPaths(tmp_path / "moved").more_scores()
     again = json.loads(added.read_text())
     assert again["stray_share"] > stored["stray_share"]
@@ -75,5 +72,5 @@ def test_a_run_is_judged_again_from_its_directory_alone(tmp_path: Path) -> None:
     assert "clip_score" not in again
     assert again["settings"] == ["metrics=semantic", "metrics.stray.reach=0.01"]
 
-    wrong = called("headstudio.evaluate", "moved", "metrics=clap", cwd=tmp_path, code=2)
+    wrong = called("headstudio.evaluate.__main__", "moved", "metrics=clap", cwd=tmp_path, code=2)
     assert "metrics=clap does not exist" in wrong
