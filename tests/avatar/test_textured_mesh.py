@@ -10,12 +10,12 @@ import torch
 from headstudio.avatar.densify import Densifier, Every, NoDensification
 from headstudio.avatar.init import Sparse
 from headstudio.avatar.textured_mesh import PARAMETERS, Smoothness, TexturedMesh
-from headstudio.render.mesh import vertex_normals
 from headstudio.errors import UserError
 from headstudio.head.model import HeadModel
 from headstudio.optim import Adam
 from headstudio.reg import NoRegularisation
 from headstudio.render.cpu import CpuRenderer
+from headstudio.render.mesh import vertex_normals
 from headstudio.render.mesh_renderer import MeshRenderer
 from headstudio.schedule import Linear
 from headstudio.types import Pose
