@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import signal
@@ -10,6 +12,8 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from headstudio.sweep.__main__ import main as sweep_command
 
 APP = Path(__file__).parent / "app.py"
 
@@ -51,7 +55,10 @@ class Shell:
         """Name without the steps to state, as `status --json` has it."""
         if not (self.folder / "sweep" / ".sweep" / "commands").exists():
             return {}  # not yet
-        rows = json.loads(self.sweep("status", "sweep", "--json"))
+        told = io.StringIO()
+        with contextlib.redirect_stdout(told):
+            assert sweep_command(["status", str(self.folder / "sweep"), "--json"]) == 0
+        rows = json.loads(told.getvalue())
         return {row["name"].partition("-")[0]: row["state"] for row in rows}
 
     def until(self, condition: Callable[[], bool], seconds: float = 60) -> None:

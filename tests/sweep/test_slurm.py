@@ -146,11 +146,13 @@ def test_the_warning_before_the_time_limit(shell: Shell) -> None:
     steps_once(shell, 7, 60)
 
 
-def test_a_time_limit_is_outlived_but_not_for_ever(shell: Shell) -> None:
+def test_a_time_limit_is_outlived_but_not_for_ever(shell: Shell, cluster: Cluster) -> None:
     """The first warning comes from SLURM's own clock, up to a minute early; the second from us, to save time."""
-    limits = ["hydra.launcher.timeout_min=2", "hydra.launcher.signal_delay_s=20", "hydra.launcher.max_requeues=1"]
+    limits = ["hydra.launcher.timeout_min=2", "hydra.launcher.signal_delay_s=10", "hydra.launcher.max_requeues=1"]
     process = shell.start("n=7", "steps=2000", "step_s=0.1", "checkpoint_every=1000", *limits)
-    until(is_started(shell, 7, 2000, times=2), 180)
+    until(is_started(shell, 7, 2000), 60)
+    cluster.run("scontrol", "update", f"JobId={job_of(shell, 7, 2000)}", "TimeLimit=1")  # shorter than we submit
+    until(is_started(shell, 7, 2000, times=2), 120)
     subprocess.run(["scancel", "--signal=USR2", job_of(shell, 7, 2000)], check=True)
     out = ended(process, 1, 120)
     assert outcomes(shell, 7, 2000) == ["requeued", "failed"], out
@@ -307,8 +309,9 @@ def test_a_thousand_runs(shell: Shell, cluster: Cluster) -> None:
     shell.run("n=range(1000)", "hydra.launcher.detach=true", "hydra.launcher.array_parallelism=100", timeout=240)
     submitting = time.monotonic() - begin
     begin = time.monotonic()
-    states = shell.states()
+    shell.sweep("status", "sweep", "--json")
     status = time.monotonic() - begin
+    states = shell.states()
     print(f"1000 runs: submitted in {submitting:.1f} s, status in {status:.2f} s")
     assert len(states) == 1000
     assert set(states.values()) == {"queued"}
