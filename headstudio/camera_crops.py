@@ -36,7 +36,7 @@ class CropSampler:
 
     Args:
         views: draws the views of the whole head.
-        fraction: chance of each view to become a close one, in [0, 1].
+        crop_fraction: chance of each view to become a close one, in [0, 1].
         azimuth_deg_range, elevation_deg_range: from where a face's features can be seen.
         target_jitter: a close view's target moves uniformly by up to this much along each axis, world units.
         regions: by name; each is as likely.
@@ -49,14 +49,14 @@ class CropSampler:
         self,
         *,
         views: CameraSampler,
-        fraction: float,
+        crop_fraction: float,
         azimuth_deg_range: Sequence[float],
         elevation_deg_range: Sequence[float],
         target_jitter: float,
         regions: Mapping[str, Region],
     ) -> None:
-        if not 0.0 <= fraction <= 1.0:
-            raise UserError(f"camera.fraction={fraction} must lie between 0 and 1.")
+        if not 0.0 <= crop_fraction <= 1.0:
+            raise UserError(f"camera.crop_fraction={crop_fraction} must lie between 0 and 1.")
         if not regions:
             raise UserError("camera.regions names no region; name at least one, as conf/camera/crops.yaml does.")
         for name, region in regions.items():
@@ -66,7 +66,7 @@ class CropSampler:
                     f"camera.regions.{name}.fovy_deg_range={list(region.fovy_deg_range)} must be [low, high] with "
                     "low <= high, both between 0 and 180."
                 )
-        self.views, self.fraction, self.target_jitter = views, fraction, target_jitter
+        self.views, self.crop_fraction, self.target_jitter = views, crop_fraction, target_jitter
         self.azimuth_deg_range, self.elevation_deg_range = azimuth_deg_range, elevation_deg_range
         self.names = tuple(regions)
         self.targets = torch.tensor([[float(v) for v in region.target] for region in regions.values()])
@@ -90,7 +90,7 @@ class CropSampler:
             whole.height,
             self.targets[region] + jitter,
         )
-        return _mixed(whole, close, chosen < self.fraction, [self.names[i] for i in region.tolist()])
+        return _mixed(whole, close, chosen < self.crop_fraction, [self.names[i] for i in region.tolist()])
 
 
 def _mixed(whole: Cameras, close: Cameras, is_close: Tensor, names: Sequence[str]) -> Cameras:

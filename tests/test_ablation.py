@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra_plugins.headstudio_launchers.sweeper import GridSweeper
+from hydra.core.plugins import Plugins
 from omegaconf import OmegaConf
 
 from headstudio import ablation, cli
@@ -188,6 +188,9 @@ class Recorder:
 
 def swept(folder: Path, *arguments: str, most: int | None = None) -> list[list[list[str]]]:
     """The batches that the sweeper hands to its launcher."""
+    Plugins.instance()  # loads every plugin afresh; a class of before is no longer one of them
+    from hydra_plugins.headstudio_launchers.sweeper import GridSweeper
+
     sweeper = GridSweeper(max_batch_size=most)
     sweeper.launcher = recorder = Recorder()  # type: ignore[assignment]
     sweeper.hydra_context = SimpleNamespace(config_loader=None)  # type: ignore[assignment]

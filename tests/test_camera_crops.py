@@ -25,10 +25,10 @@ def sampler(**changes: Any) -> CropSampler:
 
 
 def test_a_close_view_shows_its_region_in_the_middle_and_nothing_else_changes() -> None:
-    crops = sampler(fraction=0.5, target_jitter=0.0)
+    crops = sampler(crop_fraction=0.5, target_jitter=0.0)
     cameras = crops(0, torch.Generator().manual_seed(3))
     for _ in range(8):
-        whole = sampler(fraction=0.0)(0, torch.Generator().manual_seed(3))
+        whole = sampler(crop_fraction=0.0)(0, torch.Generator().manual_seed(3))
         assert whole.crops == ("",) * len(whole)
         for index, name in enumerate(cameras.crops):
             one = select(cameras, index)
@@ -45,19 +45,19 @@ def test_a_close_view_shows_its_region_in_the_middle_and_nothing_else_changes() 
 
 
 def test_close_views_come_as_often_as_asked() -> None:
-    crops = sampler(fraction=0.25)
+    crops = sampler(crop_fraction=0.25)
     generator = torch.Generator().manual_seed(0)
     names = [name for step in range(400) for name in crops(step, generator).crops]
     for name, share in (("", 0.75), ("eyes", 0.125), ("mouth", 0.125)):
         assert names.count(name) / len(names) == pytest.approx(share, abs=0.03)
-    again = sampler(fraction=0.25)(0, torch.Generator().manual_seed(0))
+    again = sampler(crop_fraction=0.25)(0, torch.Generator().manual_seed(0))
     assert torch.equal(again.intrinsics, crops(0, torch.Generator().manual_seed(0)).intrinsics)
 
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"fraction": 1.5}, r"camera\.fraction=1\.5 must lie between 0 and 1"),
+        ({"crop_fraction": 1.5}, r"camera\.crop_fraction=1\.5 must lie between 0 and 1"),
         ({"regions.eyes.fovy_deg_range": "[30,20]"}, r"camera\.regions\.eyes\.fovy_deg_range=\[30"),
     ],
 )

@@ -56,7 +56,7 @@ def read_pictures(folder: Path, blocks: int) -> ClipPictures:
     for number in range(blocks):
         path = block_path(folder, number)
         if not path.exists():
-            options = f"seed=1 held_out=include camera.fraction=0 count={blocks}000"
+            options = f"seed=1 held_out=include camera.crop_fraction=0 count={blocks}000"
             command = f"python -m headstudio.synthetic.dataset {folder} {options}"
             raise UserError(f"blocks={blocks}, but {path} is missing; draw it with: {command}")
         with np.load(path) as file:

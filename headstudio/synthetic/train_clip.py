@@ -1,6 +1,7 @@
 """Train the tiny CLIP that judges avatars, on pictures of the world that the tiny prior has not seen.
 
-    python -m headstudio.synthetic.dataset training/world_clip seed=1 held_out=include camera.fraction=0 count=16000
+    python -m headstudio.synthetic.dataset training/world_clip seed=1 held_out=include camera.crop_fraction=0 \\
+        count=16000
     python -m headstudio.synthetic.train_clip training/world_clip training/clip [key=value ...]
 
 The same command again goes on from the last checkpoint. The result, `training/clip/export`, is a folder that
