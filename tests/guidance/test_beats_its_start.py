@@ -31,7 +31,7 @@ def untrained() -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("guidance", "steps"), [("ssd", 60), ("vsd", 60), ("ism", 20)])
+@pytest.mark.parametrize(("guidance", "steps"), [("ssd", 60), ("vsd", 60), ("ism", 36)])
 def test_a_short_run_beats_its_own_start(tmp_path: Path, untrained: float, guidance: str, steps: int) -> None:
     chosen = (f"prompt={PROMPT}", f"guidance={guidance}", f"scale.steps={steps}", "metrics=semantic")
     done = commands.run("headstudio.run", *chosen, *SHORT, "hydra.run.dir=run", cwd=tmp_path)
