@@ -257,7 +257,7 @@ class ScoreDistillation:
             info={"timestep": seen.drawn.float().mean(), "gradient_norm": gradient.flatten(1).norm(dim=1).mean()},
         )
 
-    def _control(self, control: Float[Tensor, "B channels h w"] | None) -> Float[Tensor, "B K h w"] | None:
+    def _control(self, control: Float[Tensor, "B channels h w"] | None) -> Float[Tensor, "B channels h w"] | None:
         if self.use_control and control is None:
             raise ValueError("this guidance needs a control map for every picture")
         return control if self.use_control else None
