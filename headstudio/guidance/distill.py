@@ -278,8 +278,9 @@ class ScoreDistillation:
             seen.noisy[order],
             seen.timesteps[order],
             torch.cat([text for _, text in asked]),
-            None if given.control is None else given.control[order],
+            given.control,
             given.conditioning_scale,
+            shown=order,
         )
         answers = iter(predicted.split([len(which) for which, _ in asked]))
         e_text, e_null = next(answers), next(answers)

@@ -76,7 +76,7 @@ class Memory:
         attention_slicing: attention head by head. torch's own attention does not need it; for GPUs without its kernels.
         vae_tiling: pictures larger than those that the VAE was trained on, tile by tile, which shows faintly at the
             seams; the guidance's pictures are not larger.
-        channels_last: the memory order in which half-precision convolutions are fastest.
+        channels_last: the memory order in which convolutions are fastest on processors, and in half precision on GPUs.
         compile: torch.compile of the UNet: minutes at the first step, then faster.
 
     Raises:
@@ -148,7 +148,7 @@ class Saving(Protocol):
 
 
 class AutoMemory:
-    """On a GPU the first rung of `LADDER` that fits; on a processor nothing at all.
+    """On a GPU the first rung of `LADDER` that fits; on a processor nothing is limited.
 
     Args:
         views: pictures per step.
@@ -165,7 +165,7 @@ class AutoMemory:
         """
         total = total_gb(device)
         if total is None:
-            return unlimited(self._views)
+            return replace(unlimited(self._views), channels_last=True)
         chosen = fitting(size, self._views, total)
         if chosen is None:
             needed = rung(LADDER[-1], self._views).needed_gb(size)

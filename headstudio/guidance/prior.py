@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -160,8 +161,9 @@ class Prior:
         noisy: Float[Tensor, "K C h w"],
         timesteps: Int[Tensor, " K"],
         embeddings: Float[Tensor, "K T D"],
-        control: Float[Tensor, "K channels H W"] | None,
+        control: Float[Tensor, "B channels H W"] | None,
         conditioning_scale: float,
+        shown: Int[Tensor, " K"] | None = None,
     ) -> Float[Tensor, "K C h w"]:
         """epsilon_phi(x_t; y, C, t): the noise that the model sees in `noisy`; nothing here carries a gradient.
 
@@ -169,19 +171,28 @@ class Prior:
             noisy: latents at `timesteps`.
             timesteps: 0 .. num_timesteps - 1, one per row.
             embeddings: one text per row.
-            control: control pictures in [0, 1], one per row, resized to `picture_size` if they differ; None runs the
-                UNet alone (plain SDS).
+            control: control pictures in [0, 1], resized to `picture_size` if they differ; None runs the UNet alone
+                (plain SDS).
             conditioning_scale: factor on what the ControlNet adds.
+            shown: which of the control pictures each row has, so that one that several texts share is embedded once;
+                None: one per row, in order.
         """
         group = self.memory.unet_rows or len(noisy)
         if len(noisy) <= group:
-            return self._explained(noisy, timesteps, embeddings, control, conditioning_scale)
-        groups = zip(
-            *(rows.split(group) for rows in (noisy, timesteps, embeddings)),
-            itertools.repeat(None) if control is None else control.split(group),
-            strict=False,
-        )
-        return torch.cat([self._explained(*rows, conditioning_scale) for rows in groups])
+            return self._explained(noisy, timesteps, embeddings, control, conditioning_scale, shown)
+        if control is not None and shown is not None:
+            control = control[shown]
+        predicted = [
+            self._explained(
+                noisy[rows],
+                timesteps[rows],
+                embeddings[rows],
+                None if control is None else control[rows],
+                conditioning_scale,
+            )
+            for rows in (slice(first, first + group) for first in range(0, len(noisy), group))
+        ]
+        return torch.cat(predicted)
 
     def _explained(self, *arguments: Any) -> Float[Tensor, "K C h w"]:
         with explained_oom("running the UNet", self.device):
@@ -192,8 +203,9 @@ class Prior:
         noisy: Float[Tensor, "K C h w"],
         timesteps: Int[Tensor, " K"],
         embeddings: Float[Tensor, "K T D"],
-        control: Float[Tensor, "K channels H W"] | None,
+        control: Float[Tensor, "B channels H W"] | None,
         conditioning_scale: float,
+        shown: Int[Tensor, " K"] | None = None,
     ) -> Float[Tensor, "K C h w"]:
         """`predict_noise` for whoever has put something that learns into the UNet; the ControlNet never does."""
         dtype = self.unet.dtype
@@ -202,7 +214,7 @@ class Prior:
         if control is not None:
             if self.controlnet is None:
                 raise ValueError("a control map was given to a prior without a ControlNet")
-            with torch.no_grad():
+            with torch.no_grad(), _embedded_once(self.controlnet, shown):
                 added["down_block_additional_residuals"], added["mid_block_additional_residual"] = self.controlnet(
                     rows,
                     timesteps,
@@ -228,6 +240,19 @@ class Prior:
         if pictures.shape[-2:] == size:
             return pictures
         return interpolate(pictures, size=size, mode="bilinear", align_corners=False)
+
+
+@contextmanager
+def _embedded_once(controlnet: Any, shown: Int[Tensor, " K"] | None) -> Iterator[None]:
+    """Within, the ControlNet embeds each control picture once and gives row k the embedding of picture `shown[k]`."""
+    if shown is None:
+        yield
+        return
+    hook = controlnet.controlnet_cond_embedding.register_forward_hook(lambda _, given, embedded: embedded[shown])
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _sampled(posterior: Any, generator: torch.Generator) -> Tensor:

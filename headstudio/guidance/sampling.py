@@ -37,8 +37,9 @@ class GuidedNoise:
             noisy.repeat(2, 1, 1, 1),
             timesteps.repeat(2),
             torch.cat([self.null, self.text]),
-            None if self.control is None else self.control.repeat(2, 1, 1, 1),
+            self.control,
             self.conditioning_scale,
+            shown=torch.arange(len(noisy), device=noisy.device).repeat(2),
         )
         e_null, e_text = both.chunk(2)
         return guided(e_text, e_null, self.guidance_scale)

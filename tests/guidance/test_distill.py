@@ -202,7 +202,7 @@ def test_distillation_moves_latents_towards_the_prompt(
     guidance = make(guidance_scale=1.0, min_timestep=300, max_timestep=700)
     prior, target = guidance.prior, torch.randn(BATCH, 6, 8, 8, generator=generator(5)) * 0.5
 
-    def oracle(noisy: Tensor, timesteps: Tensor, *_: Any) -> Tensor:
+    def oracle(noisy: Tensor, timesteps: Tensor, *_: Any, **__: Any) -> Tensor:
         alpha, sigma = prior.alpha_sigma(timesteps)
         return (noisy - alpha * target.repeat(2, 1, 1, 1)) / sigma
 

@@ -161,7 +161,7 @@ def test_the_gradient_follows_the_formula(
 def towards(prior: Prior, target: Tensor, noise: Tensor) -> Predict:
     """A prior that sees `target` with any text, and one fixed noise, whatever the picture, with none."""
 
-    def predict(noisy: Tensor, timesteps: Tensor, texts: Tensor, *_: Any) -> Tensor:
+    def predict(noisy: Tensor, timesteps: Tensor, texts: Tensor, *_: Any, **__: Any) -> Tensor:
         alpha, sigma = prior.alpha_sigma(timesteps)
         times = len(noisy) // BATCH
         told = (noisy - alpha * target.repeat(times, 1, 1, 1)) / sigma
