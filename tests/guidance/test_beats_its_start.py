@@ -15,7 +15,7 @@ from headstudio.cli import conf_dir
 
 PROMPT = "a head with green skin, purple hair and red lips"
 MARGIN = 0.5  # of the share of named attributes that are right; there are three
-SHORT = ["scale.picture_every_steps=0", "scale.gallery_size=32", "scale.gallery_seconds=0.2"]
+SHORT = ["scale.batch_size=4", "scale.picture_every_steps=0", "scale.gallery_size=32", "scale.gallery_seconds=0.2"]
 
 
 @pytest.fixture(scope="module")
