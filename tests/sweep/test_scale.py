@@ -11,7 +11,7 @@ from headstudio.sweep.bench import measurements
 def test_many_runs_cost_little() -> None:
     seconds = {name: taken / runs for name, taken, runs in measurements(300)}
     bookkeeping, hydra, again, status = seconds.values()
-    # Hydra's own work on a run is the clock, so that a slow or busy machine slows both: 25 ms, and ours 42, on two cores
+    # Hydra's own work on a run is the clock: a slow or busy machine slows both (25 ms, and ours 42, on two cores)
     assert 0 < bookkeeping < 5 * hydra
     assert again < 400 * hydra
     assert status < 80 * hydra
