@@ -9,7 +9,7 @@ python=${PYTHON:-.venv/bin/python}
 "$python" -m headstudio.synthetic.judge headstudio/assets/prior_tiny --out results/prior
 
 # Eight heads from eight sentences that no setting was chosen by.
-"$python" -m headstudio.run -m prompt=@tiny8 hydra.sweep.dir=multirun/eight_prompts
+"$python" -m headstudio.run -m prompt=@tiny8 metrics=ablation hydra.launcher.workers=2 hydra.sweep.dir=multirun/eight_prompts
 
 # The three regularisations of the demo.
 "$python" -m headstudio.run -m reg=none,strict,scaled hydra.sweep.dir=multirun/reg
