@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,22 @@ def test_control_matters_and_its_scale_is_linear_at_zero(prior: Prior) -> None:
     conditioned = prior.predict_noise(noisy, steps, text, pictures(1), 1.0)
     torch.testing.assert_close(silenced, without)
     assert float((conditioned - without).abs().mean()) > 1e-2
+
+
+@pytest.mark.parametrize("unet_rows", [None, 2])
+def test_a_shared_control_picture_counts_as_often_as_it_is_shown(prior: Prior, unet_rows: int | None) -> None:
+    """And is embedded once, where all rows fit into one call."""
+    shown = torch.tensor([0, 1, 1, 0, 1])
+    noisy, steps, text = seeded(5, LATENTS, 8, 8), torch.arange(100, 600, 100), prior.encode_prompts(["red hair"] * 5)
+    expected = prior.predict_noise(noisy, steps, text, pictures(1)[shown], 1.0)
+    prior.memory, embedded = replace(prior.memory, unet_rows=unet_rows), []
+    embedding = prior.controlnet.controlnet_cond_embedding  # type: ignore[union-attr]
+    watch = embedding.register_forward_pre_hook(lambda _, given: embedded.append(len(given[0])))
+    ours = prior.predict_noise(noisy, steps, text, pictures(1), 1.0, shown)
+    assert embedded == ([2] if unet_rows is None else [2, 2, 1])
+    torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-4)
+    watch.remove()
+    assert not embedding._forward_hooks  # the next call is none the wiser
 
 
 def test_embeddings_equal_the_pipelines(components: dict[str, Any], prior: Prior) -> None:
