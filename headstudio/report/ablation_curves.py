@@ -106,7 +106,7 @@ def _panel(title: str, curves: Sequence[Curve]) -> Iterator[str]:
     for tick in ticks:
         yield f'<path d="M0 {y(tick)}H{x(most)}" stroke="{RULE}"/>'
         yield f'<text x="-8" y="{y(tick)}" dy="4" text-anchor="end" fill="{QUIET}">{tick:g}</text>'
-    for step in dict.fromkeys((0, most // 3, 2 * most // 3, most)):
+    for step in (int(tick) for tick in _ticks(0, most) if tick <= most and tick.is_integer()):
         yield f'<text x="{x(step)}" y="{HEIGHT + 18}" text-anchor="middle" fill="{QUIET}">{step}</text>'
     for number, curve in enumerate(curves):
         there = [f"{x(step)},{y(e.low)}" for step, e in curve.items()]
@@ -123,7 +123,7 @@ def _ticks(low: float, high: float, most: int = 6) -> list[float]:
     power = 10.0 ** math.floor(math.log10(reach / most))
     step = next(power * factor for factor in (1, 2, 5, 10, 20) if reach / (power * factor) <= most - 1)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(number * step, 12) for number in range(first, max(last, first + 1) + 1)]
+    return [round(float(number * step), 12) for number in range(first, max(last, first + 1) + 1)]
 
 
 def _colour(number: int) -> str:

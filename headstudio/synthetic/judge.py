@@ -213,7 +213,7 @@ def judge_prior(prior: Prior, settings: Any, sampler: WorldSampler, sheet: Path)
 def main(arguments: list[str]) -> None:
     from omegaconf import OmegaConf
 
-    from headstudio.guidance.prior import load_prior
+    from headstudio.guidance.load import load_prior
 
     command = ["python", "-m", "headstudio.synthetic.judge", *arguments]
     out = None

@@ -7,9 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+
+from headstudio.types import Cameras
 
 WORDS = ["a", "head", "with", "green", "red", "hair", "skin", "view", "front", "side", "back", "overhead", "blurry"]
 LATENTS, TOKENS, WIDTH = 6, 12, 16
+VIEWS_OF_A_STEP = 3
 
 
 def make_tokenizer() -> Any:
@@ -144,6 +148,31 @@ def prior(components: dict[str, Any]) -> Any:
     from headstudio.guidance.prior import Prior
 
     return Prior(**components)
+
+
+@pytest.fixture
+def cameras() -> Cameras:
+    """From the front, the side and behind."""
+    return Cameras(
+        camera_from_world=torch.eye(4).expand(VIEWS_OF_A_STEP, 4, 4),
+        intrinsics=torch.eye(3).expand(VIEWS_OF_A_STEP, 3, 3),
+        azimuth_deg=torch.tensor([0.0, 90.0, 180.0]),
+        elevation_deg=torch.zeros(VIEWS_OF_A_STEP),
+        width=64,
+        height=64,
+    )
+
+
+@pytest.fixture
+def rgb() -> Tensor:
+    """A picture for each of the cameras that wants a gradient."""
+    return torch.rand(VIEWS_OF_A_STEP, 3, 64, 64, generator=torch.Generator().manual_seed(1)).requires_grad_()
+
+
+@pytest.fixture
+def control() -> Tensor:
+    """A control picture for each of them."""
+    return torch.rand(VIEWS_OF_A_STEP, 3, 64, 64, generator=torch.Generator().manual_seed(2))
 
 
 @pytest.fixture(scope="session")

@@ -76,7 +76,7 @@ def test_the_paper_and_tiny_prompts_differ_in_words_only(components: dict[str, A
 
 def test_importing_guidance_leaves_diffusers_alone() -> None:
     code = (
-        "import sys, headstudio.guidance.distill, headstudio.guidance.prior;"
+        "import sys, headstudio.guidance.distill, headstudio.guidance.load;"
         "assert not {'diffusers', 'transformers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=CONF.parent)

@@ -29,28 +29,6 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.fixture
-def cameras() -> Cameras:
-    return Cameras(
-        camera_from_world=torch.eye(4).expand(BATCH, 4, 4),
-        intrinsics=torch.eye(3).expand(BATCH, 3, 3),
-        azimuth_deg=torch.tensor([0.0, 90.0, 180.0]),
-        elevation_deg=torch.zeros(BATCH),
-        width=64,
-        height=64,
-    )
-
-
-@pytest.fixture
-def rgb() -> Tensor:
-    return torch.rand(BATCH, 3, 64, 64, generator=generator(1)).requires_grad_()
-
-
-@pytest.fixture
-def control() -> Tensor:
-    return torch.rand(BATCH, 3, 64, 64, generator=generator(2))
-
-
 def make(components: dict[str, Any], **changes: Any) -> ScoreDistillation:
     prior = Prior(**components)
     prompts = ViewPrompts(

@@ -18,8 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from headstudio.errors import UserError
 from headstudio.guidance import memory
 from headstudio.guidance.architectures import SD15, controlnet_config
+from headstudio.guidance.load import load_prior
 from headstudio.guidance.memory import AutoMemory, Memory, Size, explained_oom, unlimited
-from headstudio.guidance.prior import load_prior
 
 CONF = Path(__file__).parents[2] / "conf"
 GPU, CPU = torch.device("cuda"), torch.device("cpu")

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from headstudio.errors import UserError
 from headstudio.guidance.components import save_components
-from headstudio.guidance.prior import Prior, load_prior
+from headstudio.guidance.load import load_prior
+from headstudio.guidance.prior import Prior
 from headstudio.guidance.sampling import GuidedNoise, denoise
 
 Builder = Callable[..., dict[str, Any]]

@@ -15,8 +15,9 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from headstudio.guidance import precision
+from headstudio.guidance.load import load_prior
 from headstudio.guidance.memory import AutoMemory, Memory, unlimited
-from headstudio.guidance.prior import Prior, load_prior
+from headstudio.guidance.prior import Prior
 from headstudio.guidance.sampling import GuidedNoise, denoise
 
 Standin = Callable[..., Any]

@@ -15,7 +15,8 @@ import torch
 from headstudio.errors import UserError
 from headstudio.findings import State
 from headstudio.guidance import hub, sources
-from headstudio.guidance.prior import Prior, load_prior
+from headstudio.guidance.load import load_prior
+from headstudio.guidance.prior import Prior
 from headstudio.guidance.sources import Place, fetch, locate
 
 Standin = Callable[..., Any]

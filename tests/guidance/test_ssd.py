@@ -25,18 +25,6 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 @pytest.fixture
-def cameras() -> Cameras:
-    return Cameras(
-        camera_from_world=torch.eye(4).expand(BATCH, 4, 4),
-        intrinsics=torch.eye(3).expand(BATCH, 3, 3),
-        azimuth_deg=torch.tensor([0.0, 90.0, 180.0]),
-        elevation_deg=torch.zeros(BATCH),
-        width=64,
-        height=64,
-    )
-
-
-@pytest.fixture
 def make(components: dict[str, Any]) -> Maker:
     def make(scale: float, negative_prompt: str, view_text: str) -> ScoreDistillation:
         prior = Prior(**components)
@@ -63,16 +51,6 @@ def make(components: dict[str, Any]) -> Maker:
         )
 
     return make
-
-
-@pytest.fixture
-def rgb() -> Tensor:
-    return torch.rand(BATCH, 3, 64, 64, generator=generator(1)).requires_grad_()
-
-
-@pytest.fixture
-def control() -> Tensor:
-    return torch.rand(BATCH, 3, 64, 64, generator=generator(2))
 
 
 def gradient(guidance: ScoreDistillation, rgb: Tensor, control: Tensor, cameras: Cameras, seed: int = 0) -> Tensor:

@@ -52,16 +52,6 @@ def cameras() -> Cameras:
     )
 
 
-@pytest.fixture
-def rgb() -> Tensor:
-    return torch.rand(BATCH, 3, 64, 64, generator=generator(1)).requires_grad_()
-
-
-@pytest.fixture
-def control() -> Tensor:
-    return torch.rand(BATCH, 3, 64, 64, generator=generator(2))
-
-
 def make(components: dict[str, Any], *, student: bool = True, rate: float = 1e-2, **changes: Any) -> ScoreDistillation:
     """A distillation over components of its own: adapters change the UNet that they are put into."""
     prior = Prior(**components)

@@ -13,7 +13,7 @@ import torch
 from torch.multiprocessing.spawn import spawn
 
 from headstudio.errors import UserError
-from headstudio.guidance.prior import load_prior
+from headstudio.guidance.load import load_prior
 from headstudio.synthetic import dataset, judge, train
 from headstudio.synthetic.batches import Batches, spoilt
 from headstudio.synthetic.dataset import write_block
