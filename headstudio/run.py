@@ -146,7 +146,9 @@ def _make_head(
     loggers = Loggers((JsonlLogger(paths.steps), more))
 
     watch = evaluate.Watch(metrics, config.prompt)
+    cleanup = make(config.cleanup)
     report = make(config.trainer).fit(parts, paths, signature, loggers, saved, watch)
+    cleanup(parts, config.trainer.steps - 1, torch.Generator().manual_seed(config.seed))
 
     save_avatar(parts.avatar, paths.avatar, head_name=head_name)
     log.info("Judging the avatar")

@@ -22,8 +22,8 @@ class Rule:
     holds: Callable[[Any], bool]
 
 
-def _whole(lowest: int) -> Callable[[Any], bool]:
-    return lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= lowest
+def _whole(lowest: int, highest: float = math.inf) -> Callable[[Any], bool]:
+    return lambda v: isinstance(v, int) and not isinstance(v, bool) and lowest <= v <= highest
 
 
 def _number(lowest: float, highest: float = math.inf) -> Callable[[Any], bool]:
@@ -97,6 +97,9 @@ RULES = (
     ),
     Rule(("densify.max_radius_px",), "a number of pixels of at least 1", _number(1)),
     Rule(("densify.large_after_step",), "a whole number of at least 0", _whole(0)),
+    Rule(("cleanup.views",), "a whole number of at least 1", _whole(1)),
+    Rule(("cleanup.timestep",), "a whole number from 0 to 999", _whole(0, 999)),
+    Rule(("cleanup.tolerance", "cleanup.max_background_share"), "a number from 0 to 1", _number(0, 1)),
     Rule(("logger.mode",), "offline, online or disabled", lambda v: v in ("offline", "online", "disabled")),
     Rule(("logger.tags",), "a list of words, like [first,try]", _words),
     Rule(("optim.betas",), "two numbers from 0 to 1", _range(0, 1)),

@@ -25,6 +25,9 @@ class Silhouette:
     rest. `silhouette_iou_motion` is the same for the other evaluation poses, the mean over views, then poses. 1: the
     outline of hair, beard and hat is right; 0: nothing is there.
 
+    `outside_share` (and `outside_share_motion`) is the share of the avatar's opacity that lies outside the world's
+    silhouette, in [0, 1]: what blurs the outline and what floats around it, however faint.
+
     Args:
         views: from where at which pose; avatar and world alike.
         min_alpha: opacity from which on a pixel belongs to the avatar.
@@ -34,7 +37,7 @@ class Silhouette:
         self.views, self.min_alpha = views, min_alpha
 
     def __call__(self, avatar: Any, renderer: SceneRenderer, prompt: str) -> Judgement:
-        """{"silhouette_iou", "silhouette_iou_motion"}; for what the world doesn't know, why not."""
+        """{"silhouette_iou", "outside_share"} and both _motion; for what the world doesn't know, why not."""
         from headstudio.synthetic.paint import BACKGROUND
         from headstudio.synthetic.world import World
 
@@ -43,13 +46,20 @@ class Silhouette:
             return Judgement(details={"not_measured": wanted})
         world = World(wanted.head, supersample=1)  # its labels are then those of the pixels' middles
 
+        outside: list[list[float]] = []
+
         def overlap(pose: Pose, cameras: Cameras) -> list[float]:
             theirs = world.render(wanted.attributes, wanted.shape, pose, cameras).labels != BACKGROUND
-            ours = self.views.framing.photograph(avatar, renderer, pose, cameras).alpha[:, 0].cpu() >= self.min_alpha
+            alpha = self.views.framing.photograph(avatar, renderer, pose, cameras).alpha[:, 0].cpu()
+            ours = alpha >= self.min_alpha
+            outside.append(((alpha * ~theirs).sum((1, 2)) / alpha.sum((1, 2)).clamp(min=1e-6)).tolist())
             both, either = (ours & theirs).sum((1, 2)), (ours | theirs).sum((1, 2))
             return [float(share) for share in both / either.clamp(min=1)]
 
-        return self.views.judged("silhouette_iou", wanted.head, overlap)
+        found = self.views.judged("silhouette_iou", wanted.head, overlap)
+        again = iter(outside)
+        more = self.views.judged("outside_share", wanted.head, lambda *_: next(again))
+        return Judgement(found.scores | more.scores, found.details)
 
 
 class Coverage:

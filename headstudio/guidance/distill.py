@@ -218,19 +218,39 @@ class ScoreDistillation:
         Pass a generator of its own, so that looking does not change the run.
         """
         seen, given = self._seen(rgb, control, cameras, step, generator)
-        prior, noisy, timesteps = self.prior, seen.noisy, seen.timesteps
-        predict = GuidedNoise(
-            prior,
+        prior, noisy, timesteps, predict = self.prior, seen.noisy, seen.timesteps, self._guided(given, step)
+        guess = clean_estimate(prior, noisy, predict(noisy, timesteps), timesteps)
+        clean = denoise(predict, noisy, timesteps, steps=denoise_steps)
+        pictures = prior.decode_latents(torch.cat([noisy, guess, clean])).chunk(3)
+        return Snapshot(noisy=pictures[0], one_step=pictures[1], denoised=pictures[2], timesteps=timesteps)
+
+    @torch.no_grad()
+    def one_step(
+        self,
+        rgb: Float[Tensor, "B 3 H W"],
+        control: Float[Tensor, "B channels h w"] | None,
+        cameras: Cameras,
+        step: int,
+        timestep: int,
+        generator: torch.Generator,
+    ) -> Float[Tensor, "B 3 S S"]:
+        """The guided one-step estimate of the pictures behind noise of one level: RGB in [0, 1]."""
+        given = Conditions(self.prompts(cameras), self._control(control), cameras, self.conditioning_scale(step))
+        latents = self.prior.encode_images(rgb, generator)
+        seen = noised(self.prior, latents, torch.full((len(latents),), timestep), generator)
+        noise = self._guided(given, step)(seen.noisy, seen.timesteps)
+        return self.prior.decode_latents(clean_estimate(self.prior, seen.noisy, noise, seen.timesteps))
+
+    def _guided(self, given: Conditions, step: int) -> GuidedNoise:
+        """Plain classifier-free guidance, whatever the rule."""
+        return GuidedNoise(
+            self.prior,
             given.texts.text,
             given.texts.null,
             given.control,
             guidance_scale=self.guidance_scale(step),
             conditioning_scale=given.conditioning_scale,
         )
-        guess = clean_estimate(prior, noisy, predict(noisy, timesteps), timesteps)
-        clean = denoise(predict, noisy, timesteps, steps=denoise_steps)
-        pictures = prior.decode_latents(torch.cat([noisy, guess, clean])).chunk(3)
-        return Snapshot(noisy=pictures[0], one_step=pictures[1], denoised=pictures[2], timesteps=timesteps)
 
     def _seen(
         self,

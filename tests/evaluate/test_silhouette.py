@@ -77,7 +77,7 @@ def avatar() -> Posed:
 
 def test_the_worlds_own_outline_is_right_at_every_pose(avatar: Posed) -> None:
     found = small("silhouette")(avatar, WorldOutline(avatar, parse(AFRO).attributes), AFRO)
-    assert found.scores == {"silhouette_iou": 1.0, "silhouette_iou_motion": 1.0}
+    assert (found.scores["silhouette_iou"], found.scores["silhouette_iou_motion"]) == (1.0, 1.0)
     assert {pose: len(values) for pose, values in found.details.items()} == {
         "rest": 2, "mouth_open": 1, "blink": 1, "smile": 1, "turned": 1,
     }  # fmt: skip
@@ -93,7 +93,8 @@ def test_another_outline_overlaps_by_what_both_share(avatar: Posed) -> None:
         (picture.labels != 0).sum((1, 2))
         for picture in world.render_each(looks, avatar.shape, avatar.head.neutral_pose(), cameras)
     )
-    assert found.scores == {"silhouette_iou": pytest.approx(float((bald / afro).mean()), abs=1e-3)}
+    assert found.scores.keys() == {"silhouette_iou", "outside_share"}
+    assert found.scores["silhouette_iou"] == pytest.approx(float((bald / afro).mean()), abs=1e-3)
     assert found.scores["silhouette_iou"] < 0.8
 
 
@@ -105,6 +106,21 @@ def test_who_is_not_there_or_everywhere_has_no_outline(avatar: Posed) -> None:
     world = World(avatar.head, supersample=1)
     afro = world.render(looks, avatar.shape, avatar.head.neutral_pose(), silhouette.views.rest).labels != 0
     assert fog == pytest.approx(float(afro.float().mean()), abs=1e-4)
+
+
+def test_opacity_beside_the_outline_counts_however_faint_it_is(avatar: Posed) -> None:
+    silhouette, looks = small("silhouette"), parse(AFRO).attributes
+    clean = silhouette(avatar, WorldOutline(avatar, looks, outside=0.0), AFRO).scores
+    assert (clean["outside_share"], clean["outside_share_motion"]) == (0.0, 0.0)
+    haze = silhouette(avatar, WorldOutline(avatar, looks, inside=1.0, outside=0.1), AFRO).scores
+    world = World(avatar.head, supersample=1)
+    afro = world.render(looks, avatar.shape, avatar.head.neutral_pose(), silhouette.views.rest).labels != 0
+    inside, outside = (part.float().sum((1, 2)) for part in (afro, ~afro))
+    expected = (0.1 * outside / (inside + 0.1 * outside)).mean()
+    assert haze["outside_share"] == pytest.approx(float(expected), abs=1e-4)
+    assert haze["silhouette_iou"] == 1.0
+    bald = silhouette(avatar, WorldOutline(avatar, Attributes(hair_style="bald"), outside=0.0), AFRO).scores
+    assert bald["outside_share"] == 0.0  # what is missing is not outside
 
 
 def test_what_the_world_does_not_know_has_no_outline(avatar: Posed, tiny_head: HeadModel) -> None:

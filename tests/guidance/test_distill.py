@@ -232,3 +232,24 @@ def test_control_without_a_controlnet_is_named(components: dict[str, Any], make:
 def test_a_forgotten_control_map_is_an_error(make: Maker, cameras: Cameras, rgb: Tensor) -> None:
     with pytest.raises(ValueError, match="control map"):
         make()(rgb, None, cameras, 0, generator())
+
+
+def test_the_one_step_estimate_is_of_one_level_of_noise(
+    make: Maker, cameras: Cameras, rgb: Tensor, control: Tensor
+) -> None:
+    """Latents, noise, guided prediction, x_0, decoded: each from its own plain call."""
+    guidance, rgb = make(), rgb.detach()
+    prior, texts = guidance.prior, guidance.prompts(cameras)
+    found = guidance.one_step(rgb, control, cameras, 0, 300, generator())
+    source = generator()
+    latents = prior.encode_images(rgb, source)
+    noise = torch.randn(latents.shape, generator=source)
+    level = prior.alphas_cumprod[300]
+    noisy = level.sqrt() * latents + (1 - level).sqrt() * noise
+    steps = torch.full((BATCH,), 300)
+    e_text, e_null = (
+        prior.predict_noise(noisy, steps, text, control, CONDITIONING) for text in (texts.text, texts.null)
+    )
+    clean = (noisy - (1 - level).sqrt() * (e_null + SCALE * (e_text - e_null))) / level.sqrt()
+    torch.testing.assert_close(found, prior.decode_latents(clean), atol=1e-4, rtol=1e-3)
+    assert not found.requires_grad
