@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -56,7 +56,7 @@ class Ablation:
     name: str
     title: str
     paper: str  # what the paper says should happen, in our words
-    base: tuple[str, ...]  # overrides of all arms
+    base: tuple[str, ...]  # overrides of all arms, but where an arm sets the same key
     prompts: tuple[str, ...]  # sentences
     seeds: tuple[int, ...]
     arms: Mapping[str, Arm]
@@ -65,7 +65,12 @@ class Ablation:
 
     def overrides(self, arm: str, prompt: str, seed: int) -> tuple[str, ...]:
         """The run of an arm (by name), a sentence and a seed, in the words of a command line."""
-        return (*self.base, *self.arms[arm].overrides, f"prompt={quoted(prompt)}", f"seed={seed}")
+        return (*self.setting(self.arms[arm]), f"prompt={quoted(prompt)}", f"seed={seed}")
+
+    def setting(self, arm: Arm, given: Iterable[str] = ()) -> tuple[str, ...]:
+        """The base's overrides and the arm's own; of the base without keys that the arm sets or that are `given`."""
+        taken = {*map(_key, arm.overrides), *given}
+        return (*(word for word in self.base if _key(word) not in taken), *arm.overrides)
 
 
 def ablations_dir() -> Path:
@@ -137,11 +142,10 @@ def runs(names: Sequence[str], grid: Sequence[Sequence[str]]) -> list[list[str]]
         variant = "paper" if given.get("experiment", "").partition("=")[2] in OF_PAPER else "default"
         for ablation in (read(name, variant) for name in names):
             _refuse_compared(ablation, given)
-            base = [word for word in ablation.base if _key(word) not in given]
             prompts = [given["prompt"]] if "prompt" in given else [f"prompt={quoted(p)}" for p in ablation.prompts]
             seeds = [given["seed"]] if "seed" in given else [f"seed={seed}" for seed in ablation.seeds]
             for seed, prompt, arm in itertools.product(seeds, prompts, ablation.arms.values()):
-                found[(*base, *arm.overrides, prompt, seed, *own)] = None
+                found[(*ablation.setting(arm, given), prompt, seed, *own)] = None
     return [list(run) for run in found]
 
 

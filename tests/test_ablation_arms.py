@@ -65,8 +65,9 @@ def within(names: set[str], override: str) -> set[str]:
 @pytest.mark.parametrize(("name", "variant", "arm"), ARMS, ids=[f"{n}-{v}-{arm.name}" for n, v, arm in ARMS])
 def test_an_arm_changes_what_it_lists_and_nothing_else(name: str, variant: str, arm: Arm) -> None:
     base = (*SHIPPED[name, variant].base, *EXPERIMENT[variant])
-    whole = values(*base, *arm.overrides)
-    check(composed(*base, *arm.overrides))
+    setting = (*SHIPPED[name, variant].setting(arm), *EXPERIMENT[variant])
+    whole = values(*setting)
+    check(composed(*setting))
     changed = differing(values(*base), whole)
     assert changed == set().union(*(within(changed, override) for override in arm.overrides))
     options = [override for override in arm.overrides if key(override) in groups()]
