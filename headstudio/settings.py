@@ -97,7 +97,7 @@ RULES = (
     ),
     Rule(("densify.max_radius_px",), "a number of pixels of at least 1", _number(1)),
     Rule(("densify.large_after_step",), "a whole number of at least 0", _whole(0)),
-    Rule(("cleanup.views",), "a whole number of at least 1", _whole(1)),
+    Rule(("scale.cleanup_views", "cleanup.views"), "a whole number of at least 1", _whole(1)),
     Rule(("cleanup.timestep",), "a whole number from 0 to 999", _whole(0, 999)),
     Rule(("cleanup.tolerance", "cleanup.max_background_share"), "a number from 0 to 1", _number(0, 1)),
     Rule(("logger.mode",), "offline, online or disabled", lambda v: v in ("offline", "online", "disabled")),
