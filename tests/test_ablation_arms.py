@@ -82,6 +82,9 @@ def test_every_ablation_has_the_base_among_its_arms_and_no_arm_twice(name: str, 
     arms = [arm.overrides for arm in SHIPPED[name, variant].arms.values()]
     assert () in arms  # its runs serve all ablations
     assert len({frozenset(arm) for arm in arms}) == len(arms) >= 3
+    for arm in SHIPPED[name, variant].arms.values():  # an arm's own value takes the base's place
+        keys = [key(override) for override in SHIPPED[name, variant].setting(arm)]
+        assert len(set(keys)) == len(keys)
     assert len({found.base for (_, at), found in SHIPPED.items() if at == variant}) == 1
 
 
