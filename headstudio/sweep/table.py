@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import TYPE_CHECKING
 
 from headstudio.files import put
@@ -46,14 +48,21 @@ def headline(states: Sequence[RunState]) -> str:
     """How many runs are in which state: "9 runs: 4 finished, 1 failed, 2 running, 2 queued, 12:30 left"."""
     counts = Counter(state.state for state in states)
     parts = [f"{counts[state]} {state}" for state in STATES if counts[state]]
-    running = [state.eta_s for state in states if state.eta_s is not None]
-    if running and counts["running"]:
-        # What waits will take as long as what runs, as many at a time as run now
-        whole = [s.eta_s * s.steps / (s.steps - s.step) for s in states if s.eta_s and s.steps > s.step]
-        ahead = counts["queued"] / counts["running"] * (sum(whole) / len(whole)) if whole else 0.0
-        if whole or not counts["queued"]:  # a run that is only being judged tells nothing of those that wait
-            parts.append(f"about {duration(max(running) + ahead)} left")
+    if counts["running"] and (left_s := _left_s(states, counts)) is not None:
+        parts.append(f"about {duration(left_s)} left")
     return f"{_count(states)}: {', '.join(parts)}" if states else "no runs"
+
+
+def _left_s(states: Sequence[RunState], counts: Mapping[str, int]) -> float | None:
+    """What waits takes as long as what has run, or else as what runs, and as many run at a time as now."""
+    running = [(s.eta_s, s.steps, s.step) for s in states if s.eta_s is not None]
+    whole = [s.scores["seconds"] for s in states if "seconds" in s.scores]
+    whole = whole or [eta_s * steps / (steps - step) for eta_s, steps, step in running if eta_s and steps > step]
+    if not running or (counts["queued"] and not whole):
+        return None  # a run that is only being judged tells nothing of those that wait
+    a_run = median(whole) if whole else math.inf  # and one in its first steps too much
+    ahead = counts["queued"] / counts["running"] * a_run if counts["queued"] else 0.0
+    return max(min(eta_s, a_run) for eta_s, _, _ in running) + ahead
 
 
 def status_table(sweep: Sweep, states: Sequence[RunState], shown: Sequence[int] | None = None) -> Table:

@@ -138,6 +138,10 @@ def test_progress_and_time_left(tmp_path: Path) -> None:
     assert (found.step, found.steps, found.eta_s) == (10, 40, 30.0)
     assert table.headline([found]) == "1 run: 1 running, about 00:30 left"
     assert table.headline([found, replace(found, state="queued", eta_s=None)]).endswith("about 01:10 left")
+    begun = replace(found, step=1, eta_s=3000.0)  # its first step is slow
+    done = replace(found, state="finished", eta_s=None, scores={"seconds": 45.0})
+    assert table.headline([begun, done]).endswith("about 00:45 left")
+    assert table.headline([begun, done, replace(found, state="queued", eta_s=None)]).endswith("about 01:30 left")
     judged = replace(found, step=40, eta_s=0.0)
     assert table.headline([judged, replace(found, state="queued", eta_s=None)]) == "2 runs: 1 queued, 1 running"
 
