@@ -15,6 +15,7 @@ import torch
 
 from headstudio.avatar.gaussians import PER_GAUSSIAN, GaussianAvatar
 from headstudio.device import to_device
+from headstudio.render.background import backgrounds
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -99,7 +100,7 @@ class PriorCleanup:
         while seen < self.views:
             cameras = to_device(parts.camera(step, generator), parts.device)
             pose = to_device(parts.motion.sample(len(cameras), generator), parts.device)
-            background = to_device(self._behind(len(cameras), generator), parts.device)
+            background = to_device(backgrounds(self.background, len(cameras), generator), parts.device)
             posed, _, gaussians = avatar.pose(pose)
             rgb = parts.renderer(gaussians, cameras, background).rgb
             control = parts.control.draw(posed, avatar.head, cameras) if parts.guidance.use_control else None
@@ -108,11 +109,6 @@ class PriorCleanup:
             weights += blending_weights(gaussians, cameras, parts.renderer, empty)
             seen += len(cameras)
         return weights[:, 0] / weights[:, 1].clamp_min(torch.finfo(weights.dtype).tiny)
-
-    def _behind(self, count: int, generator: torch.Generator) -> Float[Tensor, "B 3"]:
-        if self.background is None:
-            return torch.rand(count, 3, generator=generator)
-        return self.background.expand(count, 3)
 
     def _is_background(
         self, picture: Float[Tensor, "B 3 S S"], background: Float[Tensor, "B 3"], size: Sequence[int]

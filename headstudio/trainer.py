@@ -20,6 +20,7 @@ from headstudio.log import Logger, picture_name
 from headstudio.optim import Adam
 from headstudio.progress import Progress
 from headstudio.reg import sparsity
+from headstudio.render.background import backgrounds
 from headstudio.runstate import RunPaths, save_checkpoint
 from headstudio.timer import PhaseTimer
 
@@ -186,7 +187,7 @@ class Trainer:
         cameras = to_device(parts.camera(step, parts.generator), parts.device)
         poses = 1 if self.shared_pose else len(cameras)
         pose = to_device(parts.motion.sample(poses, parts.generator), parts.device)
-        background = to_device(self._background(len(cameras), parts.generator), parts.device)
+        background = to_device(backgrounds(self.background, len(cameras), parts.generator), parts.device)
         with timer("head"):
             posed, frames, gaussians = parts.avatar.pose(pose)
         with timer("render"):
@@ -208,12 +209,6 @@ class Trainer:
         with timer("densify"), torch.no_grad():
             parts.densify.step(parts.avatar, optimizer, render, step, parts.generator)
         return StepResult({name: loss.detach() for name, loss in losses.items()}, guided.info, render, control, cameras)
-
-    def _background(self, count: int, generator: torch.Generator) -> torch.Tensor:
-        """(B, 3): the one colour, or a random one per view."""
-        if self.background is None:
-            return torch.rand(count, 3, generator=generator)
-        return self.background.expand(count, 3)
 
     def _start(self, parts: Parts, saved: dict[str, Any] | None) -> tuple[torch.optim.Optimizer, int]:
         """The optimiser and the first step to do: from the checkpoint if there is one."""

@@ -13,8 +13,9 @@ from torch import Tensor
 from headstudio.device import to_device
 from headstudio.errors import UserError
 from headstudio.guidance.debias import clipped, perp_neg
+from headstudio.guidance.noising import Conditions, Noised, Noising, gaussian, noised
 from headstudio.guidance.prior import Prior
-from headstudio.guidance.prompts import PromptEmbeddings, ViewPrompts
+from headstudio.guidance.prompts import ViewPrompts
 from headstudio.guidance.sampling import GuidedNoise, clean_estimate, denoise
 from headstudio.guidance.sds import Predictions, Rule, score_distillation_loss
 from headstudio.schedule import Schedule, as_schedule
@@ -40,51 +41,6 @@ class Snapshot:
     one_step: Float[Tensor, "B 3 S S"]
     denoised: Float[Tensor, "B 3 S S"]
     timesteps: Int[Tensor, " B"]
-
-
-@dataclass(frozen=True)
-class Noised:
-    """The pictures of one step as latents (with their gradient), and the same at their noise levels (without)."""
-
-    latents: Float[Tensor, "B C h w"]
-    noise: Float[Tensor, "B C h w"]  # what made them noisy, and what a rule subtracts
-    noisy: Float[Tensor, "B C h w"]
-    timesteps: Int[Tensor, " B"]  # where the latents are
-    drawn: Int[Tensor, " B"]  # the same on the CPU: which rows a rule needs is decided there, without waiting
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """What a prediction for B pictures is told beside their noise."""
-
-    texts: PromptEmbeddings
-    control: Float[Tensor, "B channels h w"] | None
-    cameras: Cameras
-    conditioning_scale: float
-
-
-class Noising(Protocol):
-    """Takes latents to the noise levels that were drawn for them: `gaussian`, or `ism.DdimInversion`."""
-
-    def __call__(
-        self,
-        prior: Prior,
-        latents: Float[Tensor, "B C h w"],
-        drawn: Int[Tensor, " B"],
-        given: Conditions,
-        generator: torch.Generator,
-    ) -> Noised: ...
-
-
-def gaussian(
-    prior: Prior,
-    latents: Float[Tensor, "B C h w"],
-    drawn: Int[Tensor, " B"],
-    given: Conditions,
-    generator: torch.Generator,
-) -> Noised:
-    """Random noise (below Eq. 1), whatever the pictures show."""
-    return noised(prior, latents, drawn, generator)
 
 
 class Student(Protocol):
@@ -310,12 +266,3 @@ class ScoreDistillation:
         if texts.opposed is not None:
             e_text = perp_neg(e_text, e_null, list(answers), texts.opposed.weights)
         return Predictions(e_text, e_null, e_neg, e_plain)
-
-
-def noised(
-    prior: Prior, latents: Float[Tensor, "B C h w"], drawn: Int[Tensor, " B"], generator: torch.Generator
-) -> Noised:
-    """Noise from the generator, at timesteps drawn on the CPU, put on the latents."""
-    noise = to_device(torch.randn(latents.shape, generator=generator), latents.device).to(latents.dtype)
-    timesteps = to_device(drawn, latents.device)
-    return Noised(latents, noise, prior.add_noise(latents.detach(), noise, timesteps), timesteps, drawn)

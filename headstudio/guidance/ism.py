@@ -19,7 +19,7 @@ from torch import Tensor
 
 from headstudio.device import to_device
 from headstudio.errors import UserError
-from headstudio.guidance.distill import Conditions, Noised, noised
+from headstudio.guidance.noising import Conditions, Noised, noised
 from headstudio.guidance.prior import Prior
 from headstudio.guidance.sampling import follow
 

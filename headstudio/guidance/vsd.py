@@ -17,9 +17,9 @@ from torch import Tensor
 
 from headstudio.device import to_device
 from headstudio.errors import UserError
-from headstudio.guidance.distill import Conditions, Noised, noised
 from headstudio.guidance.lora import LoraUnet
 from headstudio.guidance.memory import explained_oom
+from headstudio.guidance.noising import Conditions, Noised, noised
 from headstudio.guidance.prior import Prior
 from headstudio.guidance.sampling import EPS_SIGNAL
 

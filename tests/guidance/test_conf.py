@@ -13,7 +13,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from headstudio.guidance import sds
-from headstudio.guidance.distill import gaussian
+from headstudio.guidance.noising import gaussian
 from headstudio.guidance.prior import Prior
 from headstudio.guidance.prompts import VIEWS
 

@@ -13,8 +13,9 @@ from torch import Tensor
 from headstudio.errors import UserError
 from headstudio.guidance import sds
 from headstudio.guidance.debias import VIEWS
-from headstudio.guidance.distill import Conditions, ScoreDistillation
+from headstudio.guidance.distill import ScoreDistillation
 from headstudio.guidance.ism import DdimInversion
+from headstudio.guidance.noising import Conditions
 from headstudio.guidance.prior import Prior
 from headstudio.guidance.prompts import ViewPrompts
 from headstudio.guidance.sampling import follow

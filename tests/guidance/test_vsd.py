@@ -21,7 +21,8 @@ from headstudio.cli import conf_dir
 from headstudio.errors import UserError
 from headstudio.guidance import sds
 from headstudio.guidance.debias import VIEWS
-from headstudio.guidance.distill import Conditions, ScoreDistillation, noised
+from headstudio.guidance.distill import ScoreDistillation
+from headstudio.guidance.noising import Conditions, noised
 from headstudio.guidance.prior import Prior
 from headstudio.guidance.prompts import ViewPrompts
 from headstudio.guidance.vsd import LoraStudent
