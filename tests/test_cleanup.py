@@ -72,16 +72,22 @@ def avatar(tiny_head: HeadModel) -> RiggedGaussians:
     avatar = RiggedGaussians(tiny_head, generator, init=init, initial_color=(0.9, 0.1, 0.1), initial_opacity=0.9)
     up = slice(-FLOATERS, None)
     with torch.no_grad():
-        frames, triangle = avatar.pose(tiny_head.neutral_pose())[1], avatar.triangle[up]
-        size = frames.area[0, triangle].sqrt()[:, None]
         places = torch.stack(
             (torch.linspace(-0.3, 0.3, FLOATERS), torch.full((FLOATERS,), 1.3), torch.zeros(FLOATERS)), 1
         )
-        away = places - frames.origin[0, triangle]
-        avatar.means[up] = (frames.rotation[0, triangle].mT @ away[..., None])[..., 0] / size  # the inverse of Eq. 6
-        avatar.log_scales[up] = (0.03 / size).log()
-        avatar.color_logits[up] = torch.tensor([0.4, 0.8, 0.9]).logit()
+        place(avatar, up, places, size=0.03, color=(0.4, 0.8, 0.9))
     return avatar
+
+
+@torch.no_grad()
+def place(avatar: RiggedGaussians, part: slice, where: Tensor, *, size: float, color: tuple[float, ...]) -> None:
+    """Put some Gaussians at places in the world, on the head at rest."""
+    frames, triangle = avatar.pose(avatar.head.neutral_pose())[1], avatar.triangle[part]
+    unit = frames.area[0, triangle].sqrt()[:, None]
+    away = where - frames.origin[0, triangle]
+    avatar.means[part] = (frames.rotation[0, triangle].mT @ away[..., None])[..., 0] / unit  # the inverse of Eq. 6
+    avatar.log_scales[part] = (size / unit).log()
+    avatar.color_logits[part] = torch.tensor(color).logit()
 
 
 def looking_from(azimuths_deg: list[float]) -> Cameras:
@@ -177,3 +183,50 @@ def test_other_avatars_and_no_cleanup_change_nothing(avatar: RiggedGaussians) ->
     before = {name: value.clone() for name, value in avatar.state_dict().items()}
     assert NoCleanup()(make_parts(avatar), 7, generator()) == 0
     assert all(torch.equal(value, before[name]) for name, value in avatar.state_dict().items())
+
+
+@pytest.mark.slow
+def test_the_shipped_prior_knows_a_painted_head_from_what_floats_beside_it() -> None:
+    parts = painted_by_the_world("a bald man with green skin and red lips")
+    avatar: Any = parts.avatar
+    floating = torch.arange(avatar.num_gaussians) >= avatar.num_gaussians - 40
+    before = avatar.means.detach().clone()
+    cleanup = make((0.5, 0.5, 0.5), views=24)
+    assert cleanup(parts, 299, generator()) >= 40
+    left = {tuple(row) for row in avatar.means.tolist()}
+    kept = torch.tensor([tuple(row) in left for row in before.tolist()])
+    assert not bool((kept & floating).any())
+    assert float(kept[~floating].float().mean()) > 0.99
+
+
+def painted_by_the_world(sentence: str) -> Parts:
+    """The parts of a default run whose Gaussians have the colours of the world's head, but for 40 beside it."""
+    from hydra import compose, initialize_config_dir
+
+    from headstudio.cli import conf_dir
+    from headstudio.run import build, register_resolvers
+    from headstudio.synthetic.reading import parse
+    from headstudio.synthetic.world import World
+
+    register_resolvers()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        parts = build(compose("config", [f"prompt={sentence}", "prior.dtype=float32"]))
+    avatar: Any = parts.avatar
+    world, pose = World(avatar.head, background=GREY), avatar.head.neutral_pose()
+    cameras = cameras_from_orbit([0.0, 60.0, 120.0, 180.0, 240.0, 300.0], 5.0, 1.75, 54.0, 64, 64, (0.0, 0.12, 0.0))
+    wanted = world.render(parse(sentence).attributes, avatar.shape.detach(), pose, cameras).rgb
+    with torch.no_grad():
+        avatar.opacity_logits.fill_(3.0)
+        avatar.log_scales -= 0.5  # as wide as they begin, they would blur the outline
+        beside = torch.linspace(-0.3, 0.7, 20)
+        places = torch.stack((torch.full_like(beside, 0.8), beside, torch.zeros(20)), 1)
+        places = torch.cat((places, places * torch.tensor([-1.0, 1.0, 1.0])))
+        place(avatar, slice(-40, None), places, size=0.02, color=(0.6, 0.6, 0.55))
+    paint = torch.optim.Adam([avatar.color_logits], lr=0.3)
+    for _ in range(40):
+        rgb = parts.renderer(avatar.pose(pose)[2], cameras, torch.tensor(GREY)).rgb
+        paint.zero_grad()
+        (rgb - wanted).square().mean().backward()
+        avatar.color_logits.grad[-40:] = 0.0
+        paint.step()
+    return parts
