@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstudio import cli
 from headstudio.errors import UserError
+from headstudio.opened import read_config
 from headstudio.runstate import RunPaths
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def _verify(runs: Sequence[RunPaths]) -> int:
 
     differing = 0
     for paths in runs:
-        config = _config(paths)
+        config = read_config(paths)
         try:
             stored = numbers(json.loads(paths.metrics.read_bytes()))
         except (OSError, ValueError, AttributeError) as error:
@@ -92,29 +93,12 @@ def _add(runs: Sequence[RunPaths], settings: Sequence[str]) -> int:
 
     name = cli.slug(",".join(settings), 60)
     for paths in runs:
-        config = _config(paths)
+        config = read_config(paths)
         scores = _scores(config, paths, _composed(config, settings))
         put(paths.root / f"scores_{name}.json", json.dumps({"settings": list(settings), **scores}, indent=2) + "\n")
         shown = ", ".join(f"{key} {value:.4g}" for key, value in numbers(scores).items() if "/" not in key)
         sys.stdout.write(f"{paths.root}/scores_{name}.json: {shown}\n")
     return 0
-
-
-def _config(paths: RunPaths) -> DictConfig:
-    """A run's own setting; a note where this installation is not the one that made it."""
-    from omegaconf import DictConfig, OmegaConf
-
-    from headstudio.runstate import config_signature
-
-    try:
-        config = OmegaConf.load(paths.config)
-        assert isinstance(config, DictConfig)
-        prompt = config.prompt
-    except Exception as error:  # yaml, omegaconf and the file system each raise their own
-        raise UserError(f"The setting {paths.config} cannot be read ({error}).") from error
-    if config_signature(config) != paths.done.read_text(encoding="utf-8").strip():
-        logging.warning("%s (%s) was made by another version or with other assets.", paths.root, prompt)
-    return config
 
 
 def _composed(config: DictConfig, settings: Sequence[str]) -> DictConfig:

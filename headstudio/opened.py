@@ -1,0 +1,94 @@
+"""Finished runs, opened again by the commands that make no head but use one: animate, view, export, evaluate."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headstudio.errors import UserError
+from headstudio.runstate import RunPaths
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from headstudio.head.model import HeadModel
+    from headstudio.render import Renderer, SceneRenderer
+
+
+@dataclass(frozen=True)
+class OpenedRun:
+    """A run's directory and the setting in it; its parts are made when they are first asked for."""
+
+    paths: RunPaths
+    config: DictConfig
+
+    @property
+    def prompt(self) -> str:
+        return str(self.config.prompt)
+
+    @cached_property
+    def head(self) -> HeadModel:
+        from headstudio.run import make
+
+        return make(self.config.head)  # type: ignore[no-any-return]
+
+    @cached_property
+    def avatar(self) -> Any:
+        """The `avatar.representation.Representation`, on the CPU."""
+        from headstudio.export.ply import load_avatar
+
+        return load_avatar(self.paths.avatar, self.head)
+
+    def drawn_by(self, given: Renderer | None = None) -> tuple[Any, SceneRenderer]:
+        """The avatar on the renderer's device and what draws it there.
+
+        Args:
+            given: None is the GPU where this machine has one, else the CPU, whatever drew the run itself.
+        """
+        from headstudio.render.select import auto_renderer
+
+        renderer = auto_renderer() if given is None else given
+        avatar = self.avatar.to(renderer.device)
+        return avatar, avatar.renderer(renderer)
+
+
+def open_run(folder: str | Path) -> OpenedRun:
+    """A finished run by its directory.
+
+    Raises:
+        UserError: there is none, it holds runs instead of being one, or it has not finished.
+    """
+    paths = RunPaths(Path(folder).expanduser())
+    if not paths.root.is_dir():
+        raise UserError(f"{folder} is no directory; name a finished run's, such as multirun/SWEEP/NAME.")
+    if not paths.config.exists():
+        runs = sorted(done.parent for done in paths.root.glob("*/DONE"))
+        inside = f" It holds finished runs, such as {runs[0]}: name one of them." if runs else ""
+        raise UserError(f"{folder} is no run's directory: it has no config.yaml.{inside}")
+    if not paths.done.exists():
+        raise UserError(f"The run in {folder} has not finished; start its command again, it goes on where it stopped.")
+    return OpenedRun(paths, read_config(paths))
+
+
+def read_config(paths: RunPaths) -> DictConfig:
+    """A finished run's own setting; a note where this installation is not the one that made it.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    from omegaconf import DictConfig, OmegaConf
+
+    from headstudio.runstate import config_signature
+
+    try:
+        config = OmegaConf.load(paths.config)
+        assert isinstance(config, DictConfig)
+        prompt = config.prompt
+    except Exception as error:  # yaml, omegaconf and the file system each raise their own
+        raise UserError(f"The setting {paths.config} cannot be read ({error}).") from error
+    if config_signature(config) != paths.done.read_text(encoding="utf-8").strip():
+        logging.warning("%s (%s) was made by another version or with other assets.", paths.root, prompt)
+    return config
