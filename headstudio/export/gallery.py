@@ -111,7 +111,13 @@ class Gallery:
     ) -> Iterator[Float[Tensor, "3 H W"]]:
         """The head talking while the camera swings once to both sides."""
         pose = motion.sequence(self.num_frames / self.fps, self.fps, generator)
-        turn = 2.0 * torch.pi * torch.arange(self.num_frames) / self.num_frames
+        return self.film(avatar, renderer, pose, self.num_frames)
+
+    def film(
+        self, avatar: Any, renderer: SceneRenderer, pose: Pose, swing_frames: int
+    ) -> Iterator[Float[Tensor, "3 H W"]]:
+        """Given poses, one a frame, while the camera swings to both sides once in so many frames."""
+        turn = 2.0 * torch.pi * torch.arange(len(pose)) / swing_frames
         return self.pictures(avatar, renderer, self._cameras(self.sway_deg * torch.sin(turn)), pose)
 
     def write_grid(self, avatar: Any, renderer: SceneRenderer, path: Path) -> None:

@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
 
 def write_mp4(
-    frames: Iterable[Float[Tensor, "3 H W"]], path: Path, fps: float, *, factor: int = 1, quality: float = 7.5
+    frames: Iterable[Float[Tensor, "3 H W"]],
+    path: Path,
+    fps: float,
+    *,
+    factor: int = 1,
+    quality: float = 7.5,
+    sound: Path | None = None,
 ) -> int:
     """H.264 (yuv420p) at `path`, written beside it and renamed at the end; returns the number of frames.
 
@@ -28,6 +34,7 @@ def write_mp4(
         fps: frames a second.
         factor: how much every frame is enlarged (Lanczos).
         quality: from 0 to 10, as imageio-ffmpeg reads it.
+        sound: a file with sound that begins with the first frame; the film ends with the shorter of the two.
 
     Raises:
         ValueError: if there are no frames or their sizes differ.
@@ -52,7 +59,12 @@ def write_mp4(
                     quality=quality,
                     macro_block_size=2,
                     ffmpeg_log_level="error",
-                    output_params=["-movflags", "+faststart", "-fflags", "+bitexact"],
+                    audio_path=None if sound is None else str(sound),
+                    audio_codec="aac",
+                    output_params=[
+                        *([] if sound is None else ["-shortest"]),
+                        *("-movflags", "+faststart", "-fflags", "+bitexact"),
+                    ],
                 )
                 writer.send(None)
             if (picture.shape[1], picture.shape[0]) != size:

@@ -18,16 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstudio.errors import UserError
-from headstudio.motion import own, talkshow, vhap
+from headstudio.motion import livelink, own, talkshow, vhap
 from headstudio.motion.recording import NotFinite, Recording
 
 Array = NDArray[Any]
 log = logging.getLogger(__name__)
-SUFFIXES = (".npz", ".npy", ".pkl")
+SUFFIXES = (".npz", ".npy", ".pkl")  # looked for in folders, where a .csv may be anything: those are named
 NO_MOTION = ("canonical_flame_param.npz",)  # beside VHAP's frames: the pose that its mesh is built in
 READABLE = (
     "a TalkSHOW clip (.pkl) or result (.npy), HeadStudio's chemistry_exp.npy, FLAME parameters of VHAP or "
-    "GaussianAvatars (.npz), or our own .npz (docs/motion.md)"
+    "GaussianAvatars (.npz), ARKit weights of Live Link Face (.csv), or our own .npz (docs/motion.md)"
 )
 TO_GET = (
     "TalkSHOW's SHOW_dataset_v1.0 (unpack the .tar.gz files in it, too) is at talkshow.is.tue.mpg.de (registration), "
@@ -94,6 +94,7 @@ def read_file(path: Path, *, fps: float | None) -> list[Recording]:
         ".npz": _read_npz,
         ".npy": _read_npy,
         ".pkl": _read_pickle,
+        ".csv": lambda file, rate: [livelink.read(file, rate)],
     }
     reader = readers.get(path.suffix.lower())
     if reader is None:

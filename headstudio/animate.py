@@ -1,0 +1,197 @@
+"""Drive a finished head: by speech, a film of a face, a recorded motion, or a text that a system voice reads.
+
+    python -m headstudio.animate RUN --audio hello.wav        lips follow the speech; the film has its sound
+    python -m headstudio.animate RUN --text "hello there"     the same, spoken by espeak-ng
+    python -m headstudio.animate RUN --motion take.csv        ARKit/Live Link Face .csv, VHAP or GaussianAvatars .npz,
+                                                              TalkSHOW .pkl or .npy, our own .npz (docs/motion.md)
+    python -m headstudio.animate RUN --motion take.csv --audio take.mov     the motion with its own sound
+
+RUN is a finished run's directory. The film goes to RUN/films/ unless --out names a file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headstudio.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from headstudio.motion.recording import Recording
+    from headstudio.opened import OpenedRun
+
+log = logging.getLogger("headstudio")
+JOINTS = ("neck", "jaw", "eyes")
+
+
+@dataclass(frozen=True)
+class Driven:
+    """What moves the head, and what is heard with it."""
+
+    recording: Recording
+    name: str  # of the film
+    sound: Path | None = None
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """The command line; the user's mistakes are one sentence and exit code 2."""
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    try:
+        given = parser().parse_args(words)
+        driver = _driver(given)
+        return _animate(given, driver)
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("Stopped; the film was not finished, and nothing of it stays.\n")
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """What the command takes."""
+    usage = argparse.RawDescriptionHelpFormatter
+    found = argparse.ArgumentParser("python -m headstudio.animate", description=__doc__, formatter_class=usage)
+    found.add_argument("run", metavar="RUN", help="a finished run's directory")
+    found.add_argument("--audio", type=_path, help="speech: any file with sound; with --motion only heard")
+    found.add_argument("--text", help="what espeak-ng says")
+    found.add_argument("--motion", type=_path, help="a recorded motion")
+    found.add_argument("--motion-fps", type=float, help="frames a second of a motion that does not say its own")
+    found.add_argument("--joints", default=",".join(JOINTS), help="which may turn (default: %(default)s; also root)")
+    found.add_argument("--out", type=_path, help="the film, .mp4 (default: RUN/films/NAME.mp4)")
+    found.add_argument(
+        "--write-motion", type=_path, help="also keep what moved the head: .npz, or .csv of ARKit weights"
+    )
+    found.add_argument("--size", type=int, default=512, help="pixels of the square film (default: %(default)s)")
+    found.add_argument("--fps", type=float, default=30.0, help="frames a second of the film (default: %(default)s)")
+    found.add_argument("--seconds", type=float, help="of the motion, from its start (default: all of it)")
+    found.add_argument("--sway-deg", type=float, default=8.0, help="how far the camera swings (default: %(default)s)")
+    found.add_argument("--seed", type=int, default=0, help="of blinks and glances that a sound says nothing of")
+    return found
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()
+
+
+def by_motion(given: argparse.Namespace) -> Driven:
+    """A recorded motion; --audio is heard with it."""
+    from headstudio.motion.files import read_file
+
+    path = given.motion
+    if not path.is_file():
+        raise UserError(f"--motion {path} is no file.")
+    try:
+        recordings = read_file(path, fps=given.motion_fps)
+    except UserError as error:
+        raise UserError(str(error).replace("motion.fps=", "--motion-fps ")) from error
+    if len(recordings) > 1:
+        log.warning("%s holds %d recordings; the first is taken", path, len(recordings))
+    return Driven(recordings[0], path.stem, given.audio)
+
+
+def _driver(given: argparse.Namespace) -> Callable[[argparse.Namespace], Driven]:
+    """Who makes the motion. Everything that can be wrong with a number is told here, before anything is loaded."""
+    sources = [name for name in DRIVERS if getattr(given, name) is not None]
+    if "motion" in sources and "audio" in sources:
+        sources.remove("audio")  # then it is only heard
+    if len(sources) != 1:
+        told = " and ".join(f"--{name}" for name in sources) or "none"
+        raise UserError(f"One thing drives the head, but {told} is given: {', '.join(f'--{n}' for n in DRIVERS)}.")
+    if given.size < 16 or given.size % 2:
+        raise UserError(f"--size {given.size} must be an even number of at least 16 pixels.")
+    for name in ("fps", "seconds", "motion_fps"):
+        value = getattr(given, name)
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise UserError(f"--{name.replace('_', '-')} {value} must be a number above 0.")
+    if wrong := set(given.joints.split(",")) - {*JOINTS, "root"} - {""}:
+        raise UserError(f"--joints {given.joints}: {min(wrong)} is none of root, {', '.join(JOINTS)}.")
+    if given.out is not None and given.out.suffix != ".mp4":
+        raise UserError(f"--out {given.out} must end in .mp4.")
+    if given.write_motion is not None and given.write_motion.suffix not in WRITERS:
+        raise UserError(f"--write-motion {given.write_motion} must end in {' or '.join(WRITERS)}.")
+    for path in filter(None, (given.out, given.write_motion)):
+        if not path.parent.is_dir():
+            raise UserError(f"The folder of {path} does not exist.")
+    return DRIVERS[sources[0]]
+
+
+def _animate(given: argparse.Namespace, driver: Callable[[argparse.Namespace], Driven]) -> int:
+    from headstudio.export.video import write_mp4
+    from headstudio.opened import open_run
+
+    opened = open_run(given.run)
+    driven = driver(given)
+    recording = _timed(driven.recording, given.fps, given.seconds)
+    if given.write_motion is not None:
+        partial = given.write_motion.with_name(f".partial.{given.write_motion.name}")
+        WRITERS[partial.suffix](partial, recording)
+        partial.replace(given.write_motion)
+        log.info("The motion: %s", given.write_motion)
+    path = given.out or opened.paths.root / "films" / f"{driven.name}.mp4"
+    path.parent.mkdir(exist_ok=True)
+    frames = _pictures(opened, recording, given)
+    write_mp4(_counted(frames, len(recording)), path, given.fps, sound=driven.sound)
+    log.info("The film: %s (%d frames)", path, len(recording))
+    return 0
+
+
+def _timed(recording: Recording, fps: float, seconds: float | None) -> Recording:
+    """At the film's frame rate, and no longer than wanted."""
+    import numpy as np
+
+    whole = recording.resampled(fps)
+    return whole if seconds is None else whole.at(np.arange(min(len(whole), max(1, round(seconds * fps)))) / fps, fps)
+
+
+def _pictures(opened: OpenedRun, recording: Recording, given: argparse.Namespace) -> Iterator[Tensor]:
+    """The film's pictures; the framing is that of a run's own films."""
+    from headstudio.export.gallery import Gallery
+    from headstudio.motion.transfer import losses, pose_of_recording
+
+    avatar, renderer = opened.drawn_by()
+    for sentence in losses(avatar.head, recording):
+        log.warning(sentence)
+    pose = pose_of_recording(avatar.head, recording, [name for name in given.joints.split(",") if name])
+    if not (bool(pose.expression.any()) or bool(pose.joints.any())):
+        log.warning("Nothing in %s moves this head", recording.source)
+    gallery = Gallery(
+        width=given.size, height=given.size, seconds=len(pose) / given.fps, fps=given.fps, sway_deg=given.sway_deg
+    )
+    return gallery.film(avatar, renderer, pose, swing_frames=max(1, round(6.0 * given.fps)))
+
+
+def _counted(frames: Iterator[Tensor], count: int) -> Iterator[Tensor]:
+    from headstudio.progress import Progress
+
+    with Progress(0, count) as progress:
+        for step, frame in enumerate(frames):
+            yield frame
+            progress.show(step, {})
+
+
+def _write_npz(path: Path, recording: Recording) -> None:
+    from headstudio.motion.files import write_npz
+
+    write_npz(path, recording)
+
+
+def _write_csv(path: Path, recording: Recording) -> None:
+    from headstudio.motion.livelink import write
+
+    write(path, recording)
+
+
+DRIVERS: dict[str, Callable[[argparse.Namespace], Driven]] = {"motion": by_motion}
+WRITERS: dict[str, Callable[[Path, Any], None]] = {".npz": _write_npz, ".csv": _write_csv}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,155 @@
+"""Driving a finished head: the film has the motion's frames and the sound's instants, and mistakes are one sentence."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from finished_run import finished
+from numpy.typing import NDArray
+
+from headstudio import animate
+from headstudio.motion.arkit import ARKIT_NAMES, INDEX
+from headstudio.motion.files import read_file, write_npz
+from headstudio.motion.recording import Recording
+
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "ein Lauf mit Größe"
+    finished(folder)
+    return folder
+
+
+def opening(path: Path, frames: int = 31, fps: float = 30.0) -> Path:
+    """A jaw that opens once, in the middle."""
+    arkit = np.zeros((frames, len(ARKIT_NAMES)), np.float32)
+    arkit[:, INDEX["jawOpen"]] = np.sin(np.linspace(0, np.pi, frames)) ** 4
+    write_npz(path, Recording(source="made", fps=fps, arkit=arkit))
+    return path
+
+
+def click(path: Path, at_s: float, seconds: float, rate: int = 16000) -> Path:
+    """Silence but for a tone that begins at an instant."""
+    times = np.arange(round(seconds * rate)) / rate
+    sound = 0.5 * np.sin(2 * np.pi * 440 * times) * (times >= at_s)
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, rate, 0, "NONE", ""))
+        file.writeframes((32767 * sound).astype("<i2").tobytes())
+    return path
+
+
+def ffmpeg(*words: str) -> bytes:
+    import imageio_ffmpeg
+
+    return subprocess.run(
+        [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *words], check=True, capture_output=True
+    ).stdout
+
+
+def frames_of(film: Path) -> NDArray[Any]:
+    raw = ffmpeg("-i", str(film), "-f", "rawvideo", "-pix_fmt", "rgb24", "-")
+    return np.frombuffer(raw, np.uint8).reshape(-1, SIZE, SIZE, 3).astype(int)
+
+
+def sound_of(film: Path, rate: int = 16000) -> NDArray[Any]:
+    return np.frombuffer(ffmpeg("-i", str(film), "-ac", "1", "-ar", str(rate), "-f", "s16le", "-"), "<i2") / 32768
+
+
+def call(*words: str | Path) -> int:
+    return animate.main([*map(str, words), "--size", str(SIZE)])
+
+
+def test_the_film_shows_the_motion_and_lies_in_the_run(run: Path, tmp_path: Path) -> None:
+    motion = opening(tmp_path / "gähnen.npz")
+    assert call(run, "--motion", motion, "--sway-deg", "0") == 0
+    film = frames_of(run / "films" / "gähnen.mp4")
+    assert len(film) == 31
+    moved = np.abs(film - film[0]).sum(axis=(1, 2, 3))
+    assert moved.argmax() in range(13, 18)
+    assert moved[15] > 20 * max(1, moved[1])
+    changed = np.abs(film[15] - film[0]).max(-1) > 40
+    assert changed[SIZE // 2 :].sum() > 5 * changed[: SIZE // 2].sum()  # the lower half: a mouth
+
+
+@pytest.mark.parametrize(("fps", "frames"), [("15", 16), ("30", 31), ("60", 61)])
+def test_other_frame_rates_take_as_long(run: Path, tmp_path: Path, fps: str, frames: int) -> None:
+    out = tmp_path / "a.mp4"
+    assert call(run, "--motion", opening(tmp_path / "a.npz"), "--fps", fps, "--out", out) == 0
+    assert len(frames_of(out)) == frames
+
+
+def test_sound_begins_with_the_first_frame(run: Path, tmp_path: Path) -> None:
+    motion, sound = opening(tmp_path / "a.npz", frames=61), click(tmp_path / "ein ton.wav", 0.7, 5.0)
+    assert call(run, "--motion", motion, "--audio", sound, "--out", tmp_path / "a.mp4") == 0
+    heard = np.abs(sound_of(tmp_path / "a.mp4"))
+    assert np.argmax(heard > 0.1) / 16000 == pytest.approx(0.7, abs=0.03)
+    assert len(heard) / 16000 == pytest.approx(61 / 30, abs=0.1)  # and ends with the film
+
+
+def test_what_moved_the_head_can_be_kept(run: Path, tmp_path: Path) -> None:
+    motion = opening(tmp_path / "a.npz", frames=90, fps=60.0)
+    for suffix in (".npz", ".csv"):
+        kept = tmp_path / f"kept{suffix}"
+        words = ("--seconds", "1.2", "--write-motion", kept, "--out", tmp_path / "a.mp4")
+        assert call(run, "--motion", motion, *words) == 0
+        (recording,), (original,) = read_file(kept, fps=None), read_file(motion, fps=None)
+        assert recording.fps == 30.0
+        assert len(recording) == len(frames_of(tmp_path / "a.mp4")) == 36
+        assert np.abs(recording.tracks["arkit"] - original.tracks["arkit"][:72:2]).max() < 1e-6
+    assert [path.name for path in tmp_path.glob(".*")] == []
+
+
+def test_a_stopped_film_leaves_nothing(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(frames: Iterator[torch.Tensor], count: int) -> Iterator[torch.Tensor]:
+        yield next(frames)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(animate, "_counted", stopped)
+    out = tmp_path / "films"
+    out.mkdir()
+    assert call(run, "--motion", opening(tmp_path / "a.npz"), "--out", out / "a.mp4") == 130
+    assert list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "One thing drives the head, but none is given"),
+        (["--motion", "nowhere.npz"], "--motion nowhere.npz is no file"),
+        (["--motion", "MOTION", "--fps", "0"], "--fps 0.0 must be a number above 0"),
+        (["--motion", "MOTION", "--seconds", "nan"], "--seconds nan must be"),
+        (["--motion", "MOTION", "--motion-fps", "24"], "--motion-fps 24 contradicts"),
+        (["--motion", "MOTION", "--joints", "jaw,tail"], "tail is none of root, neck, jaw, eyes"),
+        (["--motion", "MOTION", "--out", "film.avi"], "--out film.avi must end in .mp4"),
+        (["--motion", "MOTION", "--out", "/no/where/film.mp4"], "The folder of /no/where/film.mp4 does not exist"),
+        (["--motion", "MOTION", "--write-motion", "a.txt"], "must end in .npz or .csv"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    run: Path, tmp_path: Path, words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    motion = opening(tmp_path / "a.npz")
+    assert call(run, *[str(motion) if word == "MOTION" else word for word in words]) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1
+
+
+def test_only_a_finished_run_is_driven(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    unfinished = tmp_path / "run"
+    shutil.copytree(run, unfinished)
+    (unfinished / "DONE").unlink()
+    assert call(unfinished, "--motion", opening(tmp_path / "a.npz")) == 2
+    assert "has not finished" in capsys.readouterr().err
+    assert call(tmp_path / "none", "--motion", opening(tmp_path / "a.npz")) == 2
+    assert "is no directory" in capsys.readouterr().err
