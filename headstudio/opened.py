@@ -79,16 +79,26 @@ def read_config(paths: RunPaths) -> DictConfig:
     Raises:
         UserError: it cannot be read.
     """
-    from omegaconf import DictConfig, OmegaConf
-
     from headstudio.runstate import config_signature
+
+    config = read_setting(paths)
+    if config_signature(config) != paths.done.read_text(encoding="utf-8").strip():
+        logging.warning("%s (%s) was made by another version or with other assets.", paths.root, config.prompt)
+    return config
+
+
+def read_setting(paths: RunPaths) -> DictConfig:
+    """The setting of a run, finished or not.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    from omegaconf import DictConfig, OmegaConf
 
     try:
         config = OmegaConf.load(paths.config)
         assert isinstance(config, DictConfig)
-        prompt = config.prompt
+        assert "prompt" in config
     except Exception as error:  # yaml, omegaconf and the file system each raise their own
         raise UserError(f"The setting {paths.config} cannot be read ({error}).") from error
-    if config_signature(config) != paths.done.read_text(encoding="utf-8").strip():
-        logging.warning("%s (%s) was made by another version or with other assets.", paths.root, prompt)
     return config

@@ -1,0 +1,1 @@
+"""Finished and unfinished heads in the browser (`python -m headstudio.view`), drawn there by viser."""

@@ -1,0 +1,86 @@
+"""Look at heads in the browser, drive them with sliders, play motions, watch a training run.
+
+    python -m headstudio.view RUN                   a finished run, or one that is training: it is redrawn as it learns
+    python -m headstudio.view RUN OTHER             two side by side
+    python -m headstudio.view SWEEP                 any run of a sweep, chosen on the page
+    python -m headstudio.view RUN --motion take.csv
+
+Over SSH: ssh -L 8080:localhost:8080 HOST python -m headstudio.view RUN, and open http://localhost:8080 here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from headstudio.errors import UserError
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """The command line; the user's mistakes are one sentence and exit code 2."""
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    logging.getLogger("websockets").setLevel(logging.WARNING)  # it tells of every visitor
+    try:
+        return _view(parser().parse_args(words))
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("The viewer is closed.\n")
+        return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """What the command takes."""
+    usage = argparse.RawDescriptionHelpFormatter
+    found = argparse.ArgumentParser("python -m headstudio.view", description=__doc__, formatter_class=usage)
+    found.add_argument("runs", metavar="RUN|SWEEP", type=Path, nargs="+", help="directories of runs or sweeps")
+    found.add_argument(
+        "--motion", type=Path, action="append", default=[], help="a recorded motion; several may be given"
+    )
+    found.add_argument("--port", type=int, default=8080, help="the one port that is used (default: %(default)s)")
+    found.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in (default: %(default)s)")
+    return found
+
+
+def _view(given: argparse.Namespace) -> int:
+    from headstudio.motion.files import read_file
+    from headstudio.view.subject import runs_in
+
+    runs = list(dict.fromkeys(run for folder in given.runs for run in runs_in(folder.expanduser())))
+    if missing := next((path for path in given.motion if not path.is_file()), None):
+        raise UserError(f"--motion {missing} is no file.")
+    require_free(given.host, given.port)
+
+    from headstudio.view.app import Viewer
+    from headstudio.view.motions import Motion
+
+    motions = {path.name: Motion(read_file(path, fps=None)[0]) for path in given.motion}
+    import viser
+
+    server = viser.ViserServer(host=given.host, port=given.port, label="headstudio", verbose=False)
+    viewer = Viewer(server, runs, motions)
+    logging.info("http://%s:%d  (Ctrl-C closes it)", given.host, server.get_port())
+    try:
+        viewer.serve()
+    finally:
+        server.stop()
+    return 0
+
+
+def require_free(host: str, port: int) -> None:
+    """Raise UserError unless the port can be had; viser itself would take the next one in silence."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except (OSError, OverflowError) as problem:
+            raise UserError(f"--port {port} of {host} cannot be had ({problem}); name another, --port 8081.") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
