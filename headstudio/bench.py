@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -203,12 +204,20 @@ def bench_logging() -> Iterator[Measurement]:
         yield Measurement("  start", cost.start_s)
 
 
-PARTS = {
+def bench_animate(run: Path | None = None) -> Iterator[Measurement]:
+    """How fast a head is deformed and drawn; `bench_animate.py` has the protocol."""
+    from headstudio import bench_animate as animate
+
+    yield from animate.bench_animate(run)
+
+
+PARTS: dict[str, Callable[[], Iterator[Measurement]]] = {
     "renderer": bench_renderer,
     "step": bench_step,
     "help": bench_help,
     "sweep": bench_sweep,
     "logging": bench_logging,
+    "animate": bench_animate,
 }
 
 
@@ -237,6 +246,7 @@ def main() -> int:
     """Print the report; exit code 1 when a part could not be measured."""
     parser = argparse.ArgumentParser(prog="python -m headstudio.bench", description="Measure this machine.")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"which of {', '.join(PARTS)} (default: all)")
+    parser.add_argument("--run", type=Path, help="animate this finished run's head instead of a made-up one")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers to this file")
     arguments = parser.parse_args()
     unknown = [part for part in arguments.parts if part not in PARTS]
@@ -246,9 +256,10 @@ def main() -> int:
     print(f"{about['processor']}, cores: {about['cores']}, torch {about['torch']}, load {about['load_before']:.1f}")
     measurements: list[Measurement] = []
     failed = False
-    for part in arguments.parts or PARTS:
+    parts = PARTS if arguments.run is None else PARTS | {"animate": partial(bench_animate, arguments.run)}
+    for part in arguments.parts or parts:
         try:
-            for measurement in PARTS[part]():
+            for measurement in parts[part]():
                 measurements.append(measurement)
                 print(measurement.line(), flush=True)
         except UserError as error:

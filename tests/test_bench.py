@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from finished_run import finished
 
-from headstudio import bench
+from headstudio import bench, bench_animate
+from headstudio.cli import conf_dir
 from headstudio.errors import UserError
 from headstudio.render.reference import project
 
@@ -68,3 +72,35 @@ def test_an_unknown_part_lists_what_there_is(
         bench.main()
     assert exit_.value.code == 2
     assert "renderer, step, help, sweep, logging" in capsys.readouterr().err
+
+
+class Watching:
+    """A renderer that draws nothing and remembers what it was given."""
+
+    device = "cpu"
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, torch.Tensor]] = []
+
+    def __call__(self, scene: Any, cameras: Any, background: torch.Tensor) -> None:
+        assert cameras.width == cameras.height
+        self.seen.append((cameras.width, scene.means))
+
+
+def test_animation_is_measured_on_new_poses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved, watching = finished(tmp_path / "run"), Watching()
+    procedural = (conf_dir() / "motion" / "procedural.yaml").read_text(encoding="utf-8")
+    with (tmp_path / "run" / "config.yaml").open("a", encoding="utf-8") as file:
+        file.write("motion:\n" + "".join(f"  {line}\n" for line in procedural.splitlines()))
+    monkeypatch.setattr(bench_animate, "renderers", lambda: {"CPU": watching})
+    monkeypatch.setattr(bench_animate, "measure", lambda work: [work() for _ in range(30)] and 0.25)
+    lines = list(bench_animate.bench_animate(tmp_path / "run"))
+    assert lines[0].name == f"CPU: deform {saved.num_gaussians} Gaussians"
+    sizes = (256, 512, 1024)
+    assert [line.name for line in lines[1:]] == [f"CPU: {what} {s}x{s}" for s in sizes for what in ("draw", "both")]
+    assert {line.note for line in lines} == {"4.0 fps"}
+    assert [size for size, _ in watching.seen] == [size for size in sizes for _ in range(60)]
+    draw, both = watching.seen[:30], watching.seen[30:60]
+    assert all(means is draw[0][1] for _, means in draw)
+    moves = [float((b - a).abs().max()) for (_, a), (_, b) in pairwise(both)]
+    assert sum(move > 1e-5 for move in moves) > 25
