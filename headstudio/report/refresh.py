@@ -17,7 +17,7 @@ log = logging.getLogger("headstudio")
 
 
 class Refresher:
-    """Writes the report in a thread of its own, when there are news and never for more than a tenth of the time.
+    """Writes the report in a thread of its own, when there are news and never for more than a fiftieth of the time.
 
     Args:
         root: the sweep.
@@ -52,7 +52,7 @@ class Refresher:
         except Exception as error:
             log.debug("The report of %s was not refreshed: %s", self._root, error)
         took = time.monotonic() - began
-        self._next = time.monotonic() + max(self._every_s, 9 * took)
+        self._next = time.monotonic() + max(self._every_s, 49 * took)
 
     def __enter__(self) -> Refresher:
         return self

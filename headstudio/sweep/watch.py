@@ -59,9 +59,11 @@ def follow(
     lost_since: float | None = None
     with _shown(sweep) as show, Refresher(sweep.root, with_last=with_last_report) as report:
         while True:
+            began = time.monotonic()
             states = look()
             show(states)
             report.see(states)
+            took = time.monotonic() - began
             if not any(state.state in OPEN for state in states):
                 lost = any(state.state == "killed" for state in states)
                 lost_since = lost_since or time.monotonic()
@@ -69,7 +71,7 @@ def follow(
                     return states
             else:
                 lost_since = None
-            time.sleep(max(every_s, len(states) / 500))  # a thousand runs: every two seconds
+            time.sleep(max(every_s, 49 * took))  # a fiftieth of one core's time; the rest is the runs'
 
 
 @contextlib.contextmanager

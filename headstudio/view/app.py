@@ -190,7 +190,9 @@ class Viewer:
     def _save_picture(self, client: Any) -> None:
         if client is None:
             return
-        pixels = client.get_render(saving.PICTURE_PX, saving.PICTURE_PX, transport_format="png", timeout=20.0)
+        height = saving.PICTURE_PX
+        width = round(height * client.camera.image_width / client.camera.image_height)  # viser stretches other shapes
+        pixels = client.get_render(height, width, transport_format="png", timeout=60.0)
         client.send_file_download("head.png", saving.png(pixels), save_immediately=True)
 
     def _save_motion(self, client: Any) -> None:

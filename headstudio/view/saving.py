@@ -12,6 +12,7 @@ import numpy as np
 
 from headstudio.motion.files import write_npz
 from headstudio.view.face import Face, recording_of
+from headstudio.view.splats import UNIT
 
 if TYPE_CHECKING:
     from viser import CameraHandle
@@ -39,8 +40,8 @@ def motion(faces: list[Face], fps: float) -> bytes:
 def keyframe(camera: CameraHandle) -> dict[str, Any]:
     """Where a camera is: world units and degrees; axes as in `headstudio.types`."""
     return {
-        "position": [round(float(v), 5) for v in camera.position],
-        "look_at": [round(float(v), 5) for v in camera.look_at],
+        "position": [round(UNIT * float(v), 5) for v in camera.position],
+        "look_at": [round(UNIT * float(v), 5) for v in camera.look_at],
         "fovy_deg": round(float(np.degrees(camera.fov)), 3),
     }
 

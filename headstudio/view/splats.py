@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Array = NDArray[Any]
-UNIT = 0.05
-"""World units of one unit in the buffer: covariances are stored as float16, which has few digits below 1e-4."""
+UNIT = 0.1
+"""World units of one unit of viser's scene: covariances are stored as float16, which has few digits below 1e-4."""
 
 
 @singledispatch

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from headstudio.view.subject import Subject
 
 APART = 1.7  # world units between two heads
-TITLE_AT = (0.0, -0.95, 0.0)
+TITLE_AT = (0.0, -0.95 / UNIT, 0.0)  # in the scene's own unit, as all that viser is given
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ class Stage:
         for place in self._places:
             place.remove()
         middle = (len(subjects) - 1) / 2
-        self._places = [_Place(self._server, n, s, APART * (n - middle)) for n, s in enumerate(subjects)]
-        self._server.initial_camera.look_at = (0.0, 0.05, 0.0)
-        self._server.initial_camera.position = (0.0, 0.15, 2.6 + 1.1 * (len(subjects) - 1))
+        self._places = [_Place(self._server, n, s, APART / UNIT * (n - middle)) for n, s in enumerate(subjects)]
+        self._server.initial_camera.look_at = (0.0, 0.05 / UNIT, 0.0)
+        self._server.initial_camera.position = (0.0, 0.15 / UNIT, (2.6 + 1.1 * (len(subjects) - 1)) / UNIT)
         self._server.initial_camera.fov = 0.85
 
     @property
@@ -86,10 +86,10 @@ class _Place:
         if layers.splats:
             self._set_splats(packed(scene, layers.size))
         if layers.mesh:
-            vertices = posed.vertices[0].numpy()
+            vertices = posed.vertices[0].numpy() / UNIT
             self._set("mesh", "vertices", vertices, lambda name: self._mesh(name, vertices))
         if layers.landmarks:
-            points = segments(posed_landmarks(self.subject.head, posed))
+            points = segments(posed_landmarks(self.subject.head, posed)) / UNIT
             self._set("landmarks", "points", points, lambda name: self._lines(name, points))
         if layers.regions:
             middles = self._middles(posed)
@@ -113,7 +113,7 @@ class _Place:
             known.remove()
         some = np.zeros((len(buffer), 3), np.float32)
         wide = np.tile(np.eye(3, dtype=np.float32), (len(buffer), 1, 1))
-        node = self._scene.add_gaussian_splats(f"{self._name}/splats", some, wide, some, some[:, :1], scale=UNIT)
+        node = self._scene.add_gaussian_splats(f"{self._name}/splats", some, wide, some, some[:, :1])
         node.buffer = buffer
         self._nodes["splats"] = node
 
@@ -128,12 +128,12 @@ class _Place:
         count = len(self.subject.head.region_names)
         palette = np.array([colorsys.hsv_to_rgb(n / count, 0.75, 0.95) for n in range(count)])
         colors = palette[self.subject.head.face_region.numpy()]
-        return self._scene.add_point_cloud(name, points, colors, point_size=0.008, point_shape="circle")
+        return self._scene.add_point_cloud(name, points, colors, point_size=0.008 / UNIT, point_shape="circle")
 
     def _middles(self, posed: PosedHead) -> Any:
         """(F, 3) the middles of the triangles, a little outside, where splats do not hide them."""
         middles = posed.vertices[0][self.subject.head.faces].mean(1)
-        return (1.01 * middles).numpy()
+        return (1.01 / UNIT * middles).numpy()
 
 
 def segments(landmarks: Landmarks) -> Any:

@@ -229,7 +229,7 @@ def test_mistakes_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_what_is_saved_can_be_read() -> None:
     pixels = np.zeros((4, 6, 4), np.uint8)
     assert Image.open(io.BytesIO(saving.png(pixels))).size == (6, 4)
-    camera: Any = SimpleNamespace(position=np.array([0, 0, 2.0]), look_at=np.zeros(3), fov=np.pi / 4)
+    camera: Any = SimpleNamespace(position=np.array([0, 0, 2.0 / UNIT]), look_at=np.zeros(3), fov=np.pi / 4)
     places = json.loads(saving.camera_path([saving.keyframe(camera)] * 2))["keyframes"]
     assert [place["seconds"] for place in places] == [0.0, 1.0]
     assert places[0] == {"seconds": 0.0, "position": [0, 0, 2.0], "look_at": [0, 0, 0], "fovy_deg": 45.0}
