@@ -25,6 +25,7 @@ from headstudio.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from headstudio.camera_path import CameraPath
     from headstudio.motion.recording import Recording
     from headstudio.opened import OpenedRun
 
@@ -74,6 +75,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--fps", type=float, default=30.0, help="frames a second of the film (default: %(default)s)")
     found.add_argument("--seconds", type=float, help="of the motion, from its start (default: all of it)")
     found.add_argument("--sway-deg", type=float, default=8.0, help="how far the camera swings (default: %(default)s)")
+    found.add_argument("--camera-path", type=_path, help="a path that the viewer has saved, instead of the swing")
     found.add_argument("--seed", type=int, default=0, help="of blinks and glances that a sound says nothing of")
     return found
 
@@ -125,10 +127,12 @@ def _driver(given: argparse.Namespace) -> Callable[[argparse.Namespace], Driven]
 
 
 def _animate(given: argparse.Namespace, driver: Callable[[argparse.Namespace], Driven]) -> int:
+    from headstudio.camera_path import read_camera_path
     from headstudio.export.video import write_mp4
     from headstudio.opened import open_run
 
     opened = open_run(given.run)
+    way = None if given.camera_path is None else read_camera_path(given.camera_path)
     driven = driver(given)
     recording = _timed(driven.recording, given.fps, given.seconds)
     if given.write_motion is not None:
@@ -138,7 +142,7 @@ def _animate(given: argparse.Namespace, driver: Callable[[argparse.Namespace], D
         log.info("The motion: %s", given.write_motion)
     path = given.out or opened.paths.root / "films" / f"{driven.name}.mp4"
     path.parent.mkdir(exist_ok=True)
-    frames = _pictures(opened, recording, given)
+    frames = _pictures(opened, recording, given, way)
     write_mp4(_counted(frames, len(recording)), path, given.fps, sound=driven.sound)
     log.info("The film: %s (%d frames)", path, len(recording))
     return 0
@@ -152,8 +156,12 @@ def _timed(recording: Recording, fps: float, seconds: float | None) -> Recording
     return whole if seconds is None else whole.at(np.arange(min(len(whole), max(1, round(seconds * fps)))) / fps, fps)
 
 
-def _pictures(opened: OpenedRun, recording: Recording, given: argparse.Namespace) -> Iterator[Tensor]:
-    """The film's pictures; the framing is that of a run's own films."""
+def _pictures(
+    opened: OpenedRun, recording: Recording, given: argparse.Namespace, way: CameraPath | None
+) -> Iterator[Tensor]:
+    """The film's pictures; without a camera's path the framing is that of a run's own films."""
+    import numpy as np
+
     from headstudio.export.gallery import Gallery
     from headstudio.motion.transfer import losses, pose_of_recording
 
@@ -166,6 +174,8 @@ def _pictures(opened: OpenedRun, recording: Recording, given: argparse.Namespace
     gallery = Gallery(
         width=given.size, height=given.size, seconds=len(pose) / given.fps, fps=given.fps, sway_deg=given.sway_deg
     )
+    if way is not None:
+        return gallery.pictures(avatar, renderer, way.cameras(np.arange(len(pose)) / given.fps, given.size), pose)
     return gallery.film(avatar, renderer, pose, swing_frames=max(1, round(6.0 * given.fps)))
 
 

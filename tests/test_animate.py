@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import wave
@@ -153,3 +154,18 @@ def test_only_a_finished_run_is_driven(run: Path, tmp_path: Path, capsys: pytest
     assert "has not finished" in capsys.readouterr().err
     assert call(tmp_path / "none", "--motion", opening(tmp_path / "a.npz")) == 2
     assert "is no directory" in capsys.readouterr().err
+
+
+def test_the_camera_follows_a_path(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    near = {"seconds": 0, "position": [0, 0, 1.6], "look_at": [0, 0, 0], "fovy_deg": 50}
+    far = {"seconds": 0.5, "position": [0, 0, 6.0], "look_at": [0, 0, 0], "fovy_deg": 50}
+    way = tmp_path / "way.json"
+    way.write_text(json.dumps({"keyframes": [near, far]}), encoding="utf-8")
+    words = ("--motion", opening(tmp_path / "a.npz"), "--camera-path", way, "--out", tmp_path / "a.mp4")
+    assert call(run, *words) == 0
+    covered = (frames_of(tmp_path / "a.mp4") < 200).any(-1).mean(axis=(1, 2))
+    assert covered[0] > 4 * covered[15]
+    assert covered[-1] == pytest.approx(covered[15], rel=0.1)  # at the end it stands
+    way.write_text("{}", encoding="utf-8")
+    assert call(run, *words) == 2
+    assert "is no camera's path" in capsys.readouterr().err
