@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import os
 import shlex
@@ -14,9 +12,10 @@ from datetime import datetime
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
+from headstudio.inlined import environment, policy_hash
 from headstudio.report import figures, verdict
 from headstudio.report.collect import Collection, Member, log_tail
 from headstudio.report.compare import Comparison, comparisons, metric_names
@@ -26,10 +25,6 @@ from headstudio.report.heads import arranged
 from headstudio.report.media import COLUMNS, FRAMES, Sprite
 from headstudio.runstate import RunPaths
 from headstudio.sweep.state import OPEN, STATES
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
-    from markupsafe import Markup
 
 SCRIPTS = ("base.js", "heads.js", "table.js", "plots.js")
 FILES = ("turntable", "animation", "grid", "avatar")
@@ -98,10 +93,10 @@ def render(collection: Collection, out: Path, films: Mapping[Path, Sprite | str]
         "data": _json(data),
         "style": _own("report.css"),
         "scripts": scripts,
-        "hashes": [_hash(script) for script in scripts],
+        "hashes": [policy_hash(script) for script in scripts],
         "OPEN": OPEN,
     }
-    return _environment().get_template("report.html.j2").render(context)
+    return environment("headstudio.report", "page").get_template("report.html.j2").render(context)
 
 
 def _grouped(findings: Sequence[verdict.Finding]) -> dict[str, list[verdict.Finding]]:
@@ -125,29 +120,8 @@ def plotly_js() -> str:
     return (resources.files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
 
 
-def _environment() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("headstudio.report", "page"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    environment.filters["inline"] = _inline
-    return environment
-
-
 def _own(name: str) -> str:
     return (resources.files("headstudio.report") / "page" / name).read_text(encoding="utf-8")
-
-
-def _inline(text: str) -> Markup:
-    """Our own script or style, as it is; nothing of a user's goes through here."""
-    from markupsafe import Markup
-
-    return Markup(text)
 
 
 def _json(data: Any) -> str:
@@ -156,11 +130,6 @@ def _json(data: Any) -> str:
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text
-
-
-def _hash(script: str) -> str:
-    """What the page's content policy lets run: this very script and no other."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
 def _panel_id(comparison: Comparison, name: str) -> str:

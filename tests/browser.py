@@ -18,6 +18,7 @@ needs_browser = pytest.mark.skipif(
     CHROMIUM is None or DRIVER is None, reason="no Chromium: apt-get install chromium chromium-driver"
 )
 
+SOFTWARE_GL = ("use-angle=swiftshader", "enable-unsafe-swiftshader")
 CONTRAST = """
 const channel = (v) => { v /= 255; return v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; };
 const light = (c) => 0.2126 * channel(c[0]) + 0.7152 * channel(c[1]) + 0.0722 * channel(c[2]);
@@ -94,14 +95,15 @@ class Browser:
 
 
 @contextlib.contextmanager
-def chromium(folder: Path) -> Iterator[Browser]:
-    """A browser whose profile lies in `folder`, and which knows no network."""
+def chromium(folder: Path, *switches: str) -> Iterator[Browser]:
+    """A browser whose profile lies in `folder`, and which knows no network; `SOFTWARE_GL` gives it WebGL."""
     from selenium.webdriver import Chrome, ChromeOptions
     from selenium.webdriver.chrome.service import Service
 
     options = ChromeOptions()
     options.binary_location = CHROMIUM or ""
-    for word in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "disable-background-networking"):
+    always = ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "disable-background-networking")
+    for word in (*always, *switches):
         options.add_argument(f"--{word}")
     options.add_argument(f"--user-data-dir={folder}")
     options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND")
