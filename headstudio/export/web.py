@@ -72,8 +72,10 @@ def write_web(
     from headstudio.export.web_scene import film, scene
     from headstudio.files import put
 
-    path = Path(path)
+    path, sound = Path(path), None if sound is None else Path(sound)
     _check_arguments(path, fps, sound)
+    if sound is not None and (motion is None or len(motion) < 2):
+        raise UserError(f"The sound {sound} needs a motion of two frames or more to go with.")
     kind, arrays = scene(opened.avatar)
     has_rig = kind != "static"
     header: dict[str, Any] = {"kind": kind, "view": _first_view(opened.config), "common": [], "all": [], "fps": fps}

@@ -17,7 +17,7 @@ from headstudio.motion.arkit import INDEX, JAW_OPEN_DEG, LOOK_DEG, TURNED_BY_SHA
 if TYPE_CHECKING:
     from headstudio.motion import Controls
 
-Targets = Mapping[str, tuple[float, float]]
+Targets = dict[str, tuple[float, float]]
 _RAD = math.pi / 180.0
 _COEFFICIENT_RANGE = 3.0  # of expressions that are no ARKit weights: standard deviations of FLAME's space
 NECK_DEG, JAW_SIDE_DEG = {"turn": 50.0, "nod": 30.0, "lean": 30.0}, 8.0

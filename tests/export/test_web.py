@@ -174,6 +174,8 @@ def test_sliders_are_those_of_the_head(tiny_arrays: dict[str, Any]) -> None:
 def refusals(tmp_path: Path, head: HeadModel) -> list[tuple[str, dict[str, Any]]]:
     text = tmp_path / "talk.txt"
     text.write_text("la la la")
+    silent = tmp_path / "notes.mp3"
+    silent.touch()
     broken = head.neutral_pose(2)
     broken.joints[1, 0, 0] = torch.nan
     return [

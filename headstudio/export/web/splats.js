@@ -127,10 +127,15 @@ class Splats {
     }
   }
 
-  draw(gl, frames, camera) {
+  // Everything but the drawing itself
+  arrange(frames, camera) {
     this.project(frames, camera);
     this.sort();
     this.gather();
+  }
+
+  draw(gl, frames, camera) {
+    this.arrange(frames, camera);
     gl.useProgram(this.drawing.program);
     this.list.send(gl, WORDS * this.seen);
     this.list.bind(gl, 0, this.drawing.at.splats);

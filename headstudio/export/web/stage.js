@@ -13,11 +13,12 @@ in vec2 place;
 out vec4 color;
 void main() { color = vec4(texture(picture, place).rgb, 1.0); }`;
 
-const SLOW_MS = 40, SHARES = [1, 0.75, 0.5, 0.35], MOST_PIXELS_A_POINT = 2;
+// one step costs at most twice the pixels, so that what is quick does not become slow by it
+const SLOW_MS = 40, QUICK_MS = 19, SHARES = [1, 0.75, 0.5, 0.35], MOST_PIXELS_A_POINT = 2;
 
 class Stage {
   constructor(canvas, pack, rig, camera) {
-    Object.assign(this, { canvas, pack, rig, camera, background: [1, 1, 1], shows_mesh: false, share: 0, ink: [0, 0.35, 0.6] });
+    Object.assign(this, { canvas, pack, rig, camera, background: [1, 1, 1], shows_mesh: false, share: 0, paced: 0, pace_ms: 0, ink: [0, 0.35, 0.6] });
     this.gl = canvas.getContext("webgl2", { alpha: false, antialias: true, powerPreference: "high-performance" });
     if (!this.gl) throw new Error("no WebGL2");
     canvas.addEventListener("webglcontextlost", (event) => event.preventDefault());
@@ -42,16 +43,20 @@ class Stage {
     const width = Math.max(1, Math.round(this.canvas.clientWidth * ratio)), height = Math.max(1, Math.round(this.canvas.clientHeight * ratio));
     if (this.canvas.width === width && this.canvas.height === height) return;
     Object.assign(this.canvas, { width, height });
-    this.share = 0;
+    this.become(0);
   }
 
-  // Told how long a frame took while something moves; slow ones make the next ones coarser
+  // Told how long a frame took while something moves: slow ones make the next ones coarser, quick ones finer again
   took(ms) {
-    this.pace_ms = this.pace_ms === undefined ? ms : 0.8 * this.pace_ms + 0.2 * ms;
-    if (this.pace_ms > SLOW_MS && this.share < SHARES.length - 1) {
-      this.share += 1;
-      this.pace_ms = undefined;
-    }
+    this.pace_ms = this.paced ? 0.85 * this.pace_ms + 0.15 * ms : ms;
+    this.paced += 1;
+    if (this.pace_ms > SLOW_MS && this.paced > 3) this.become(this.share + 1);
+    else if (this.pace_ms < QUICK_MS && this.paced > 60) this.become(this.share - 1);
+  }
+
+  become(share) {
+    this.share = Math.min(Math.max(share, 0), SHARES.length - 1);
+    this.paced = 0;
   }
 
   draw(is_moving) {
