@@ -19,6 +19,7 @@ from headstudio.avatar.gaussians import GaussianAvatar
 from headstudio.avatar.rigged import RiggedGaussians
 from headstudio.avatar.static import StaticGaussians
 from headstudio.export.ply import floats, has, table_of
+from headstudio.export.splats import PROPERTIES, SH_DEGREE_0
 
 if TYPE_CHECKING:
     from plyfile import PlyData, PlyElement
@@ -26,10 +27,6 @@ if TYPE_CHECKING:
 
     from headstudio.head.model import HeadModel
 
-SH_DEGREE_0 = 0.28209479177387814  # the constant basis function: rgb = 0.5 + SH_DEGREE_0 * f_dc
-
-_VIEWER: tuple[str, ...] = ("x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2", "opacity")
-_VIEWER += ("scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3")
 _OWN = {
     "means": ("local_mean_0", "local_mean_1", "local_mean_2"),
     "log_scales": ("local_scale_0", "local_scale_1", "local_scale_2"),
@@ -95,7 +92,7 @@ def _viewer_columns(avatar: GaussianAvatar) -> dict[str, np.ndarray]:
             ),
             dim=-1,
         )
-    return dict(zip(_VIEWER, fields.cpu().numpy().astype("<f4").T, strict=True))
+    return dict(zip(PROPERTIES, fields.cpu().numpy().astype("<f4").T, strict=True))
 
 
 def _own_columns(avatar: GaussianAvatar) -> dict[str, np.ndarray]:
