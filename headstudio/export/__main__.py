@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from headstudio.cli import nearest
 from headstudio.errors import UserError
 from headstudio.export.axes import AXES
 from headstudio.export.formats import FORMATS, Format
+from headstudio.interrupt import stopping_at_once
 
 if TYPE_CHECKING:
     from headstudio.opened import OpenedRun
@@ -60,13 +62,14 @@ def main(words: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("headstudio.progress").setLevel(logging.INFO)
     try:
-        sys.stdout.write(f"{_export(chosen)}\n")
+        with stopping_at_once():
+            sys.stdout.write(f"{_export(chosen)}\n")
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     except KeyboardInterrupt as stopped:
-        sys.stderr.write(f"{stopped or 'Stopped; nothing was written.'}\n")
-        return 130
+        sys.stderr.write(f"{str(stopped) or 'Stopped; nothing was written.'}\n")
+        return 128 + getattr(stopped, "number", signal.SIGINT)
     return 0
 
 

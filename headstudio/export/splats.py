@@ -63,9 +63,9 @@ def splats_of(avatar: Any, pose: Pose, axes: Axes) -> Splats:
 
     with torch.no_grad():
         world = avatar.pose(pose.to(avatar.head.v_template.device))[2]
-        quats = torch.nn.functional.normalize(world.quats[0], dim=-1)
+        unit = torch.nn.functional.normalize(world.quats[0], dim=-1)
         logits = avatar.opacity_logits.clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
-        fields = (world.means[0], quats, world.scales[0].log(), logits, world.colors)
+        fields = (world.means[0], unit, world.scales[0].log(), logits, world.colors)
         means, quats, log_scales, opacities, colors = (field.cpu().float().numpy() for field in fields)
     return Splats(axes.points(means), axes.quaternions(quats), log_scales, opacities, colors)
 
