@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from export_avatars import gaussians_on
+from export_node import node_folder
 from omegaconf import OmegaConf
 
 from headstudio.avatar.init import Sparse, SuperResolution
@@ -19,6 +21,8 @@ from headstudio.head.anny import load_anny
 from headstudio.head.model import HeadModel
 from headstudio.opened import OpenedRun
 from headstudio.runstate import RunPaths
+
+__all__ = ["node_folder"]
 
 CONFIG = """\
 prompt: a head with a höt
@@ -43,27 +47,6 @@ motion:
   flame_count: 10
   flame_sigma: 1.0
 """
-
-
-def gaussians_on(head: HeadModel, count: int = 200, seed: int = 0) -> RiggedGaussians:
-    """Gaussians of all sizes, turns, colours and opacities on random triangles of a head with a random shape."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def normal(*shape: int, spread: float = 1.0) -> torch.Tensor:
-        return spread * torch.randn(*shape, generator=generator)
-
-    return RiggedGaussians.from_state(
-        head,
-        {
-            "means": normal(count, 3, spread=0.5),
-            "log_scales": normal(count, 3, spread=0.4) - 0.5,
-            "quats": normal(count, 4),
-            "color_logits": normal(count, 3, spread=2.0),
-            "opacity_logits": normal(count, spread=2.0),
-            "shape": normal(head.num_shape, spread=0.3),
-            "triangle": torch.randint(len(head.faces), (count,), generator=generator),
-        },
-    )
 
 
 @pytest.fixture

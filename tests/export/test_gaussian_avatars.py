@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import gaussians_on
+from export_avatars import gaussians_on
 from plyfile import PlyData
 from scipy.spatial.transform import Rotation
 

@@ -13,9 +13,9 @@ import gsply
 import numpy as np
 import pytest
 import torch
+from export_node import run_script
 from hypothesis import given
 from hypothesis import strategies as st
-from node import node_folder, run_script
 from plyfile import PlyData
 from scipy.spatial.transform import Rotation
 
@@ -31,7 +31,6 @@ from headstudio.opened import OpenedRun
 from headstudio.render.cpu import CpuRenderer
 from headstudio.types import Gaussians, Pose
 
-__all__ = ["node_folder"]
 Opener = Callable[[Any], OpenedRun]
 EVERY_AXES = pytest.mark.parametrize("axes", AXES.values(), ids=list(AXES))
 
