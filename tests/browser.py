@@ -106,7 +106,7 @@ def chromium(folder: Path, *switches: str) -> Iterator[Browser]:
     for word in (*always, *switches):
         options.add_argument(f"--{word}")
     options.add_argument(f"--user-data-dir={folder}")
-    options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND")
+    options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = Chrome(options=options, service=Service(DRIVER))
     try:
