@@ -50,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument(
         "--seconds", type=float, help="length of the motion, at most (default: the file's, or the run's films')"
     )
+    top.add_argument("--sound", type=Path, metavar="FILE", help="what is heard with the motion of --format web")
     top.add_argument(
         "--axes", default=None, metavar="AXES", help=f"one of {', '.join(AXES)} (default: {next(iter(AXES))})"
     )
@@ -83,7 +84,7 @@ def _export(chosen: argparse.Namespace) -> str:
 
     opened = open_run(chosen.run)
     path = checked_place(opened.paths.root, chosen.out, form, chosen.format)
-    keywords = {"axes": axes, **_moves(chosen, form, opened)}
+    keywords = {"axes": axes, "sound": chosen.sound, **_moves(chosen, form, opened)}
     try:
         told = form.write()(opened, path, **{name: keywords[name] for name in form.takes})
     except OSError as error:
@@ -101,7 +102,7 @@ def _known(option: str, name: str, table: dict[str, Any]) -> Any:
 
 def _check_options(chosen: argparse.Namespace, form: Format) -> None:
     """What is given must be of use to this format."""
-    needs = {"pose": "pose", "axes": "axes", "motion": "motion", "fps": "motion", "seconds": "motion"}
+    needs = {"pose": "pose", "axes": "axes", "motion": "motion", "fps": "motion", "seconds": "motion", "sound": "sound"}
     for option, kind in needs.items():
         if getattr(chosen, option) is not None and kind not in form.takes:
             able = ", ".join(name for name, other in FORMATS.items() if kind in other.takes)

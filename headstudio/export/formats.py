@@ -16,7 +16,8 @@ class Format:
         suffix: of its file; "" where it is a folder.
         writer: `module:function`, imported when it is used. The function takes `(opened, path, *, ...)` with the
             keywords of `takes`, writes the file or folder `path`, and returns one sentence about it (or None).
-        takes: which of `pose` (one `types.Pose`), `motion` (a `moves.Film`) and `axes` (an `axes.Axes`) it takes.
+        takes: which of `pose` (one `types.Pose`), `motion` (a `moves.Film`), `axes` (an `axes.Axes`) and `sound` (a
+            file) it takes.
         always_moves: whether it has a film even where none is asked for; else `motion` is then None.
     """
 
@@ -43,6 +44,8 @@ FORMATS: dict[str, Format] = {
                            "sequence:write_sequence", ("motion", "axes"), True),
     "gaussian-avatars": Format("a folder that GaussianAvatars' viewer animates (head=flame only)", "",
                                "gaussian_avatars:write_gaussian_avatar", ("pose", "motion")),
+    "web": Format("one HTML file that plays the head and lets anyone drive it, in any browser", ".html",
+                  "web:write_page", ("motion", "sound"), True),
     "glb": Format("the head's mesh with joints, expressions and baked colours: Blender, three.js, game engines", ".glb",
                   "glb:write_glb", ("pose", "motion")),
 }  # fmt: skip

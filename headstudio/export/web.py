@@ -21,6 +21,7 @@ from headstudio.errors import UserError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from headstudio.export.moves import Film
     from headstudio.export.web_pack import Stored
     from headstudio.head.model import HeadModel
     from headstudio.motion.recording import Recording
@@ -42,6 +43,12 @@ SOUNDS = {
     ".wav": "audio/wav",
     ".webm": "audio/webm",
 }
+
+
+def write_page(opened: OpenedRun, path: Path, *, motion: Film, sound: Path | None) -> str:
+    """`write_web`, as the command calls it: the page plays the film."""
+    write_web(opened, path, motion=motion.poses, fps=motion.fps, sound=None if sound is None else sound.expanduser())
+    return f"{len(motion)} frames at {motion.fps:g} a second, {motion.source}"
 
 
 def write_web(

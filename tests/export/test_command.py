@@ -82,6 +82,15 @@ def test_one_file_beside_the_avatar(name: str, run: Path, capsys: pytest.Capture
     assert os.listdir(run / "export") == [path.name]
 
 
+def test_a_page_plays_the_runs_own_film(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(run), "--format", "web"]) == 0
+    page = (run / "export" / "ein Läuf.html").read_text(encoding="utf-8")
+    assert "a head with a höt" in page
+    assert "4 frames at 8 a second, the run's own motion" in capsys.readouterr().out
+    assert "sound has no meaning for --format ply" in refusal(capsys, run, "--format", "ply", "--sound", "a.wav")
+    assert "There is no sound file" in refusal(capsys, run, "--format", "web", "--sound", "nowhere.wav")
+
+
 def test_a_sequence_is_the_runs_own_film(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(run), "--format", "ply-sequence"]) == 0
     folder = run / "export" / "ein Läuf-ply-sequence"
