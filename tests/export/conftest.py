@@ -27,7 +27,7 @@ __all__ = ["node_folder"]
 CONFIG = """\
 prompt: a head with a höt
 seed: 3
-gallery: {seconds: 0.5, fps: 8}
+gallery: {_target_: headstudio.export.gallery.Gallery, width: 32, height: 32, seconds: 0.5, fps: 8}
 head: {_target_: headstudio.head.anny.load_anny, num_shape: 4}
 motion:
   _target_: headstudio.motion.procedural.ProceduralMotion
