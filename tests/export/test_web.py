@@ -12,12 +12,14 @@ import torch
 from web_pages import HOSTILE, mesh, opened, read_page, rigged, static
 
 from headstudio.errors import UserError
+from headstudio.export.ply import save_avatar
 from headstudio.export.web import write_web
 from headstudio.export.web_controls import all_sliders, common_sliders, pose_numbers
 from headstudio.export.web_scene import ANGLE_TOLERANCE, DIRECTION_TOLERANCE, LOCAL_MEAN_TOLERANCE, WEIGHT_TOLERANCE
 from headstudio.head.anny import load_anny
 from headstudio.head.model import HeadModel
 from headstudio.motion.arkit import ARKIT_NAMES, pose_of
+from headstudio.motion.files import write_npz
 from headstudio.motion.recording import Recording
 from headstudio.motion.transfer import pose_of_recording
 from headstudio.types import Pose
@@ -218,3 +220,21 @@ def test_a_flame_head_is_named_for_its_licence(
     names = [f"flame_{n:03d}" for n in range(6)]
     written(tmp_path, rigged(HeadModel(**tiny_arrays | {"expression_names": names})))
     assert "FLAME's licence" in caplog.text
+
+
+def test_the_lines_of_the_documentation_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "web.md").read_text("utf-8")
+    code = text.split("```python\n")[1].split("```")[0]
+    head = load_anny(num_shape=4)
+    (tmp_path / "RUN").mkdir()
+    save_avatar(rigged(head, per_triangle=1), tmp_path / "RUN" / "avatar.ply", head_name="anny")
+    setting = "prompt: a head\nhead: {_target_: headstudio.head.anny.load_anny, num_shape: 4}\n"
+    (tmp_path / "RUN" / "config.yaml").write_text(setting, "utf-8")
+    (tmp_path / "RUN" / "DONE").write_text("0123456789abcdef", "utf-8")
+    write_npz(tmp_path / "talk.npz", Recording(source="talk", fps=30.0, jaw=np.zeros((4, 3))))
+    (tmp_path / "talk.wav").write_bytes(b"RIFF")
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    _, arrays = read_page(tmp_path / "head.html")
+    assert len(arrays["film_turns"]) == 4
+    assert "data:audio/wav;base64,UklGRg==" in (tmp_path / "head.html").read_text("utf-8")
