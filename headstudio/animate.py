@@ -5,6 +5,7 @@
     python -m headstudio.animate RUN --motion take.csv        ARKit/Live Link Face .csv, VHAP or GaussianAvatars .npz,
                                                               TalkSHOW .pkl or .npy, our own .npz (docs/motion.md)
     python -m headstudio.animate RUN --motion take.csv --audio take.mov     the motion with its own sound
+    python -m headstudio.animate RUN --video me.mp4           the face in the film, with its sound (docs/tracking.md)
 
 RUN is a finished run's directory. The film goes to RUN/films/ unless --out names a file.
 """
@@ -62,10 +63,15 @@ def parser() -> argparse.ArgumentParser:
     usage = argparse.RawDescriptionHelpFormatter
     found = argparse.ArgumentParser("python -m headstudio.animate", description=__doc__, formatter_class=usage)
     found.add_argument("run", metavar="RUN", help="a finished run's directory")
-    found.add_argument("--audio", type=_path, help="speech: any file with sound; with --motion only heard")
+    found.add_argument("--audio", type=_path, help="speech: any file with sound; with --motion or --video only heard")
     found.add_argument("--text", help="what espeak-ng says")
     found.add_argument("--motion", type=_path, help="a recorded motion")
     found.add_argument("--motion-fps", type=float, help="frames a second of a motion that does not say its own")
+    found.add_argument("--video", type=_path, help="a film of a face")
+    found.add_argument("--mirror", action="store_true", help="the film of --video is a mirror's image")
+    found.add_argument(
+        "--no-calibration", action="store_true", help="take an average face's rest, not that of --video's face"
+    )
     found.add_argument("--joints", default=",".join(JOINTS), help="which may turn (default: %(default)s; also root)")
     found.add_argument("--out", type=_path, help="the film, .mp4 (default: RUN/films/NAME.mp4)")
     found.add_argument(
@@ -100,10 +106,22 @@ def by_motion(given: argparse.Namespace) -> Driven:
     return Driven(recordings[0], path.stem, given.audio)
 
 
+def by_video(given: argparse.Namespace) -> Driven:
+    """A film of a face and its sound, unless --audio is heard instead."""
+    from headstudio.tracking.film import open_film
+    from headstudio.tracking.recording import recording_of_video
+
+    path = given.video
+    options = {"mirror": given.mirror, "calibrate": not given.no_calibration, "seconds": given.seconds}
+    recording = recording_of_video(path, **options)
+    own_sound = path if open_film(path).has_sound else None
+    return Driven(recording, path.stem, given.audio or own_sound)
+
+
 def _driver(given: argparse.Namespace) -> Callable[[argparse.Namespace], Driven]:
     """Who makes the motion. Everything that can be wrong with a number is told here, before anything is loaded."""
     sources = [name for name in DRIVERS if getattr(given, name) is not None]
-    if "motion" in sources and "audio" in sources:
+    if {"motion", "video"} & set(sources) and "audio" in sources:
         sources.remove("audio")  # then it is only heard
     if len(sources) != 1:
         told = " and ".join(f"--{name}" for name in sources) or "none"
@@ -114,6 +132,8 @@ def _driver(given: argparse.Namespace) -> Callable[[argparse.Namespace], Driven]
         value = getattr(given, name)
         if value is not None and not (math.isfinite(value) and value > 0):
             raise UserError(f"--{name.replace('_', '-')} {value} must be a number above 0.")
+    if given.video is None and (given.mirror or given.no_calibration):
+        raise UserError(f"--{'mirror' if given.mirror else 'no-calibration'} is for --video, which is not given.")
     if wrong := set(given.joints.split(",")) - {*JOINTS, "root"} - {""}:
         raise UserError(f"--joints {given.joints}: {min(wrong)} is none of root, {', '.join(JOINTS)}.")
     if given.out is not None and given.out.suffix != ".mp4":
@@ -200,7 +220,7 @@ def _write_csv(path: Path, recording: Recording) -> None:
     write(path, recording)
 
 
-DRIVERS: dict[str, Callable[[argparse.Namespace], Driven]] = {"motion": by_motion}
+DRIVERS: dict[str, Callable[[argparse.Namespace], Driven]] = {"motion": by_motion, "video": by_video}
 WRITERS: dict[str, Callable[[Path, Any], None]] = {".npz": _write_npz, ".csv": _write_csv}
 
 if __name__ == "__main__":
