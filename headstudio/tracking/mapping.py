@@ -19,9 +19,10 @@ SCORE = "score."
 TERMS: tuple[str, ...] = (*MEASURES, *(SCORE + name for name in ARKIT_NAMES))
 COLUMN = {name: column for column, name in enumerate(TERMS)}
 SCORES = slice(len(MEASURES), len(TERMS))
-# The percentile over a film that stands for rest: expressions only add to a score, but eyes look all around.
+# The percentile over a film that stands for rest: speech only adds to a score, so that its low values are rest; what
+# is seldom shown, and to some faces belongs at rest (pursed lips, narrow eyes), rests in the middle.
 SCORE_REST = 15.0
-SCORE_RESTS = {"eyeLook": 50.0, "eyeBlink": 35.0, "eyeSquint": 35.0}
+SCORE_RESTS = {"eye": 50.0, "brow": 50.0, **dict.fromkeys(("mouthPucker", "mouthFrown", "mouthPress"), 50.0)}
 HIGHEST_REST = 0.5  # of a score: what is left above it is no measure any more
 
 Terms = Float[np.ndarray, "S N"]

@@ -56,7 +56,7 @@ def recording_of_video(
     track = follow(_shown(film, rate, seconds), rate, mirror=mirror, called=called)
     if len(track) < 2:
         raise UserError(f"--video {path} holds a single picture; it must be a film.")
-    return _recording(track, str(path), calibrate=calibrate)
+    return recording_of_track(track, str(path), calibrate=calibrate)
 
 
 def _shown(film: Film, fps: float, seconds: float | None) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
@@ -69,7 +69,8 @@ def _shown(film: Film, fps: float, seconds: float | None) -> Iterator[UInt8[np.n
             progress.show(min(step, count - 1), {})
 
 
-def _recording(track: Track, source: str, *, calibrate: bool) -> Recording:
+def recording_of_track(track: Track, source: str, *, calibrate: bool) -> Recording:
+    """The motion of a face that has been followed; as `recording_of_video`, which see."""
     seen = track.seen
     placed = in_head_frame(track.landmarks[seen], width=track.width, height=track.height)
     terms = terms_of(placed.measures, track.scores[seen])

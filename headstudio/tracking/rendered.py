@@ -137,8 +137,11 @@ def lip_gap(head: HeadModel, shape: torch.Tensor, pose: Pose) -> Array:
     lines = posed_landmarks(head, head(shape, pose))
     first, end = next((a, b) for name, a, b, _ in lines.polylines if name == "lips_inner")
     inner = lines.points[:, first:end].double().numpy()
-    upper, lower = np.abs(inner[0, :, 0]).argsort()[:2]  # the line's two points in the middle
-    gap: Array = np.linalg.norm(inner[:, upper] - inner[:, lower], axis=-1)
+    count = inner.shape[1]
+    one = int(np.abs(inner[0, :, 0]).argmin())  # a lip's middle; the other's lies across the line
+    across = (one + np.arange(count // 4, count - count // 4 + 1)) % count
+    other = int(across[np.abs(inner[0, across, 0]).argmin()])
+    gap: Array = np.linalg.norm(inner[:, one] - inner[:, other], axis=-1)
     return gap
 
 
