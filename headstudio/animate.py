@@ -16,11 +16,12 @@ import argparse
 import logging
 import math
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headstudio.drivers import DRIVERS, Driven, Driver
 from headstudio.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,15 +33,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("headstudio")
 JOINTS = ("neck", "jaw", "eyes")
-
-
-@dataclass(frozen=True)
-class Driven:
-    """What moves the head, and what is heard with it."""
-
-    recording: Recording
-    name: str  # of the film
-    sound: Path | None = None
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -65,6 +57,10 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("run", metavar="RUN", help="a finished run's directory")
     found.add_argument("--audio", type=_path, help="speech: any file with sound; with --motion or --video only heard")
     found.add_argument("--text", help="what espeak-ng says")
+    found.add_argument(
+        "--voice", default="en-us", help="of --text: espeak-ng --voices lists them (default: %(default)s)"
+    )
+    found.add_argument("--words-per-minute", type=int, default=150, help="of --text, 80 to 450 (default: %(default)s)")
     found.add_argument("--motion", type=_path, help="a recorded motion")
     found.add_argument("--motion-fps", type=float, help="frames a second of a motion that does not say its own")
     found.add_argument("--video", type=_path, help="a film of a face")
@@ -90,35 +86,7 @@ def _path(text: str) -> Path:
     return Path(text).expanduser()
 
 
-def by_motion(given: argparse.Namespace) -> Driven:
-    """A recorded motion; --audio is heard with it."""
-    from headstudio.motion.files import read_file
-
-    path = given.motion
-    if not path.is_file():
-        raise UserError(f"--motion {path} is no file.")
-    try:
-        recordings = read_file(path, fps=given.motion_fps)
-    except UserError as error:
-        raise UserError(str(error).replace("motion.fps=", "--motion-fps ")) from error
-    if len(recordings) > 1:
-        log.warning("%s holds %d recordings; the first is taken", path, len(recordings))
-    return Driven(recordings[0], path.stem, given.audio)
-
-
-def by_video(given: argparse.Namespace) -> Driven:
-    """A film of a face and its sound, unless --audio is heard instead."""
-    from headstudio.tracking.film import open_film
-    from headstudio.tracking.recording import recording_of_video
-
-    path = given.video
-    options = {"mirror": given.mirror, "calibrate": not given.no_calibration, "seconds": given.seconds}
-    recording = recording_of_video(path, **options)
-    own_sound = path if open_film(path).has_sound else None
-    return Driven(recording, path.stem, given.audio or own_sound)
-
-
-def _driver(given: argparse.Namespace) -> Callable[[argparse.Namespace], Driven]:
+def _driver(given: argparse.Namespace) -> Driver:
     """Who makes the motion. Everything that can be wrong with a number is told here, before anything is loaded."""
     sources = [name for name in DRIVERS if getattr(given, name) is not None]
     if {"motion", "video"} & set(sources) and "audio" in sources:
@@ -146,14 +114,19 @@ def _driver(given: argparse.Namespace) -> Callable[[argparse.Namespace], Driven]
     return DRIVERS[sources[0]]
 
 
-def _animate(given: argparse.Namespace, driver: Callable[[argparse.Namespace], Driven]) -> int:
+def _animate(given: argparse.Namespace, driver: Driver) -> int:
+    with tempfile.TemporaryDirectory() as folder:  # for a sound that is made on the way
+        return _film(given, lambda: driver(given, Path(folder)))
+
+
+def _film(given: argparse.Namespace, drive: Callable[[], Driven]) -> int:
     from headstudio.camera_path import read_camera_path
     from headstudio.export.video import write_mp4
     from headstudio.opened import open_run
 
     opened = open_run(given.run)
     way = None if given.camera_path is None else read_camera_path(given.camera_path)
-    driven = driver(given)
+    driven = drive()
     recording = _timed(driven.recording, given.fps, given.seconds)
     if given.write_motion is not None:
         partial = given.write_motion.with_name(f".partial.{given.write_motion.name}")
@@ -220,7 +193,6 @@ def _write_csv(path: Path, recording: Recording) -> None:
     write(path, recording)
 
 
-DRIVERS: dict[str, Callable[[argparse.Namespace], Driven]] = {"motion": by_motion, "video": by_video}
 WRITERS: dict[str, Callable[[Path, Any], None]] = {".npz": _write_npz, ".csv": _write_csv}
 
 if __name__ == "__main__":
