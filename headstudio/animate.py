@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("headstudio")
 JOINTS = ("neck", "jaw", "eyes")
+FILMS = (".mp4", ".webp")
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -69,7 +70,9 @@ def parser() -> argparse.ArgumentParser:
         "--no-calibration", action="store_true", help="take an average face's rest, not that of --video's face"
     )
     found.add_argument("--joints", default=",".join(JOINTS), help="which may turn (default: %(default)s; also root)")
-    found.add_argument("--out", type=_path, help="the film, .mp4 (default: RUN/films/NAME.mp4)")
+    found.add_argument(
+        "--out", type=_path, help="the film, .mp4, or .webp, which loops silently (default: RUN/films/NAME.mp4)"
+    )
     found.add_argument(
         "--write-motion", type=_path, help="also keep what moved the head: .npz, or .csv of ARKit weights"
     )
@@ -104,8 +107,8 @@ def _driver(given: argparse.Namespace) -> Driver:
         raise UserError(f"--{'mirror' if given.mirror else 'no-calibration'} is for --video, which is not given.")
     if wrong := set(given.joints.split(",")) - {*JOINTS, "root"} - {""}:
         raise UserError(f"--joints {given.joints}: {min(wrong)} is none of root, {', '.join(JOINTS)}.")
-    if given.out is not None and given.out.suffix != ".mp4":
-        raise UserError(f"--out {given.out} must end in .mp4.")
+    if given.out is not None and given.out.suffix not in FILMS:
+        raise UserError(f"--out {given.out} must end in {' or '.join(FILMS)}.")
     if given.write_motion is not None and given.write_motion.suffix not in WRITERS:
         raise UserError(f"--write-motion {given.write_motion} must end in {' or '.join(WRITERS)}.")
     for path in filter(None, (given.out, given.write_motion)):
@@ -121,7 +124,7 @@ def _animate(given: argparse.Namespace, driver: Driver) -> int:
 
 def _film(given: argparse.Namespace, drive: Callable[[], Driven]) -> int:
     from headstudio.camera_path import read_camera_path
-    from headstudio.export.video import write_mp4
+    from headstudio.export.video import write_mp4, write_webp
     from headstudio.opened import open_run
 
     opened = open_run(given.run)
@@ -136,7 +139,10 @@ def _film(given: argparse.Namespace, drive: Callable[[], Driven]) -> int:
     path = given.out or opened.paths.root / "films" / f"{driven.name}.mp4"
     path.parent.mkdir(exist_ok=True)
     frames = _pictures(opened, recording, given, way)
-    write_mp4(_counted(frames, len(recording)), path, given.fps, sound=driven.sound)
+    if path.suffix == ".webp":
+        write_webp(_counted(frames, len(recording)), path, given.fps)
+    else:
+        write_mp4(_counted(frames, len(recording)), path, given.fps, sound=driven.sound)
     log.info("The film: %s (%d frames)", path, len(recording))
     return 0
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 from finished_run import finished
 from numpy.typing import NDArray
+from PIL import Image
 
 from headstudio import animate
 from headstudio.motion.arkit import ARKIT_NAMES, INDEX
@@ -89,6 +90,17 @@ def test_other_frame_rates_take_as_long(run: Path, tmp_path: Path, fps: str, fra
     assert len(frames_of(out)) == frames
 
 
+def test_a_webp_loops(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.webp"
+    assert call(run, "--motion", opening(tmp_path / "a.npz"), "--fps", "20", "--out", out) == 0
+    with Image.open(out) as film:
+        assert (film.format, film.n_frames, film.info["loop"], film.size) == ("WEBP", 21, 0, (SIZE, SIZE))  # type: ignore[attr-defined]
+        film.seek(10)
+        film.load()
+        assert film.info["duration"] == 50
+    assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
+
+
 def test_sound_begins_with_the_first_frame(run: Path, tmp_path: Path) -> None:
     motion, sound = opening(tmp_path / "a.npz", frames=61), click(tmp_path / "ein ton.wav", 0.7, 5.0)
     assert call(run, "--motion", motion, "--audio", sound, "--out", tmp_path / "a.mp4") == 0
@@ -131,7 +143,7 @@ def test_a_stopped_film_leaves_nothing(run: Path, tmp_path: Path, monkeypatch: p
         (["--motion", "MOTION", "--seconds", "nan"], "--seconds nan must be"),
         (["--motion", "MOTION", "--motion-fps", "24"], "--motion-fps 24 contradicts"),
         (["--motion", "MOTION", "--joints", "jaw,tail"], "tail is none of root, neck, jaw, eyes"),
-        (["--motion", "MOTION", "--out", "film.avi"], "--out film.avi must end in .mp4"),
+        (["--motion", "MOTION", "--out", "film.avi"], "--out film.avi must end in .mp4 or .webp"),
         (["--motion", "MOTION", "--out", "/no/where/film.mp4"], "The folder of /no/where/film.mp4 does not exist"),
         (["--motion", "MOTION", "--write-motion", "a.txt"], "must end in .npz or .csv"),
     ],

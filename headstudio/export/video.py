@@ -95,3 +95,41 @@ def _check_complete(path: Path) -> None:
 def _even(picture: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H2 W2 3"]:
     height, width = picture.shape[:2]
     return np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+
+
+def write_webp(
+    frames: Iterable[Float[Tensor, "3 H W"]], path: Path, fps: float, *, factor: int = 1, quality: int = 75
+) -> int:
+    """A WebP that plays again and again, without sound, where a film cannot stand: in a README, in a chat.
+
+    Args:
+        frames, fps, factor: as `write_mp4`.
+        path: ends in .webp; its folder exists.
+        quality: from 0 to 100.
+
+    Raises:
+        ValueError: if there are no frames.
+        UserError: if the file cannot be written; what was at `path` stays.
+    """
+    from PIL import Image
+
+    pictures = [Image.fromarray(enlarge(to_uint8(frame), factor)) for frame in frames]
+    if not pictures:
+        raise ValueError(f"there are no frames to write to {path}")
+    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
+    try:
+        pictures[0].save(
+            partial,
+            save_all=True,
+            append_images=pictures[1:],
+            duration=round(1000 / fps),
+            loop=0,
+            quality=quality,
+            method=4,
+        )
+        partial.replace(path)
+    except OSError as error:
+        raise UserError(f"The film {path} could not be written ({error}): is the disk full?") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return len(pictures)
