@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from headstudio.motion.curves import bumps, coarticulated, ease, walk
 from headstudio.motion.faces import EXPRESSIONS, VISEMES
 
 if TYPE_CHECKING:
@@ -39,14 +40,8 @@ class Timeline:
         self._sway_phase = 2.0 * torch.pi * self._draw(3, 3)
 
     def talking(self, times: Float[Tensor, " T"], visemes: Float[Tensor, "V C"]) -> Float[Tensor, "T C"]:
-        """Overlapping visemes: each rules around its moment and gives way smoothly (dominance, Cohen and Massaro 1993).
-
-        The dominances are exponentials of the time away, rounded at the top, and are normalised to sum to 1, a
-        softmax; a sound's neighbours therefore colour it, as in speech, and no change is faster than its slope.
-        """
-        distance = (times[:, None] - self._sound_times) / self._sound_spans
-        dominance = torch.softmax(-2.0 * torch.sqrt(0.25 + distance.square()), dim=-1)
-        return (dominance * self._sound_efforts) @ visemes[self._sounds]
+        """Words, sound by sound (`curves.coarticulated`)."""
+        return coarticulated(times, self._sound_times, self._sound_spans, visemes[self._sounds], self._sound_efforts)
 
     def moods(self, times: Float[Tensor, " T"], expressions: Float[Tensor, "X C"]) -> Float[Tensor, "T C"]:
         """Faint expressions that come and go over half a second."""
@@ -54,27 +49,27 @@ class Timeline:
         before = torch.zeros(expressions.shape[1])
         for start, strength, face in zip(self._mood_times, self._mood_strength, self._mood_faces, strict=True):
             after = 0.45 * strength.abs() * expressions[face]
-            level = level + _ease((times - start) / 0.5)[:, None] * (after - before)
+            level = level + ease((times - start) / 0.5)[:, None] * (after - before)
             before = after
         return level
 
     def emphasis(self, times: Float[Tensor, " T"]) -> Float[Tensor, " T"]:
         """Raised brows on stressed words, in [0, 1]."""
-        return _bumps(times, self._emphasis_times, rise=0.16, hold=0.08, fall=0.3)
+        return bumps(times, self._emphasis_times, rise=0.16, hold=0.08, fall=0.3)
 
     def blinks(self, times: Float[Tensor, " T"]) -> Float[Tensor, " T"]:
         """How far the lids are closed, in [0, 1]: fast down, slower up."""
-        return _bumps(times, self._blink_times, rise=0.09, hold=0.04, fall=0.17)
+        return bumps(times, self._blink_times, rise=0.09, hold=0.04, fall=0.17)
 
     def gaze(self, times: Float[Tensor, " T"]) -> Float[Tensor, "T 2"]:
         """(yaw, pitch) of the eyes in [-1, 1]: they rest on a target and jump to the next within 70 ms."""
-        return _walk(times, self._gaze_times, self._gaze_targets, 0.07)
+        return walk(times, self._gaze_times, self._gaze_targets, 0.07)
 
     def neck(self, times: Float[Tensor, " T"]) -> Float[Tensor, "T 3"]:
         """(yaw, pitch, roll) of the neck in [-1, 1]: slow sway, and nods downwards."""
         waves = torch.sin(2.0 * torch.pi * times[:, None, None] * self._sway_hz + self._sway_phase).mean(-1)
-        sway = waves * _ease(times / 1.5)[:, None]
-        nods = _bumps(times, self._nod_times, self._nod_depth, rise=0.22, hold=0.02, fall=0.35)
+        sway = waves * ease(times / 1.5)[:, None]
+        nods = bumps(times, self._nod_times, self._nod_depth, rise=0.22, hold=0.02, fall=0.35)
         return torch.stack((sway[:, 0], 0.5 * sway[:, 1] - 0.5 * nods, sway[:, 2]), dim=-1)
 
     def coefficients(self, times: Float[Tensor, " T"], count: int) -> Float[Tensor, "T K"]:
@@ -84,7 +79,7 @@ class Timeline:
         """
         hertz, phase = 0.1 + 0.4 * self._draw(count, 3), 2.0 * torch.pi * self._draw(count, 3)
         waves = torch.sin(2.0 * torch.pi * times[:, None, None] * hertz + phase).sum(-1) * (2.0 / 3.0) ** 0.5
-        return waves * _ease(times / 1.5)[:, None]
+        return waves * ease(times / 1.5)[:, None]
 
     def _draw(self, *size: int) -> Tensor:
         return torch.rand(*size, generator=self._generator)
@@ -127,25 +122,3 @@ class Timeline:
         values = 2.0 * self._draw(len(moments), 2, columns).mean(1) - 1.0
         away = self._draw(len(moments), 1) >= home
         return moments, values * away
-
-
-def _ease(x: Tensor) -> Tensor:
-    """A smooth step from 0 at x <= 0 to 1 at x >= 1."""
-    x = x.clamp(0.0, 1.0)
-    return x * x * (3.0 - 2.0 * x)
-
-
-def _bumps(
-    times: Tensor, starts: Tensor, heights: Tensor | None = None, *, rise: float, hold: float, fall: float
-) -> Float[Tensor, " T"]:
-    """The highest of one smooth bump per start (of height 1 unless given), 0 when there is none."""
-    since = times[:, None] - starts
-    bumps = _ease(since / rise) - _ease((since - rise - hold) / fall)
-    bumps = bumps if heights is None else bumps * heights
-    return torch.cat((bumps, torch.zeros(len(times), 1)), dim=-1).amax(-1)
-
-
-def _walk(times: Tensor, starts: Tensor, targets: Float[Tensor, "K C"], duration: float) -> Float[Tensor, "T C"]:
-    """From 0 to each target in turn, beginning at its start and taking `duration` seconds."""
-    from_before = torch.diff(targets, dim=0, prepend=torch.zeros(1, targets.shape[1]))
-    return _ease((times[:, None] - starts) / duration) @ from_before
