@@ -181,3 +181,41 @@ def test_the_camera_follows_a_path(run: Path, tmp_path: Path, capsys: pytest.Cap
     way.write_text("{}", encoding="utf-8")
     assert call(run, *words) == 2
     assert "is no camera's path" in capsys.readouterr().err
+
+
+def test_speech_moves_the_lips_and_is_heard(run: Path, tmp_path: Path) -> None:
+    """Noise in the middle is no silence: the mouth moves there, and not before."""
+    rate = 16000
+    times = np.arange(3 * rate) / rate
+    voiced = np.sign(np.sin(2 * np.pi * 120 * times)) * (0.6 + 0.4 * np.sin(2 * np.pi * 4 * times))
+    with wave.open(str(tmp_path / "stimme ö.wav"), "wb") as file:
+        file.setparams((1, 2, rate, 0, "NONE", ""))
+        file.writeframes((9000 * voiced * (times > 1.5)).astype("<i2").tobytes())
+    kept = tmp_path / "kept.npz"
+    out = tmp_path / "a.mp4"
+    assert call(run, "--audio", tmp_path / "stimme ö.wav", "--write-motion", kept, "--fps", "15", "--out", out) == 0
+    (recording,) = read_file(kept, fps=None)
+    jaw = recording.tracks["arkit"][:, INDEX["jawOpen"]]
+    assert len(jaw) == len(frames_of(out)) == pytest.approx(45, abs=1)
+    assert jaw[:15].max() < 0.01
+    assert jaw[24:].max() > 0.05
+    heard = np.abs(sound_of(out))
+    assert np.argmax(heard > 0.05) / rate == pytest.approx(1.5, abs=0.05)
+
+
+@pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="no espeak-ng: apt-get install espeak-ng")
+def test_a_text_is_spoken(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "a.mp4"
+    assert call(run, "--text", "mama papa", "--fps", "10", "--out", out) == 0
+    assert np.abs(sound_of(out)).max() > 0.1
+    assert len(frames_of(out)) > 5
+    assert call(run, "--text", "hello", "--words-per-minute", "9000", "--out", out) == 2
+    assert "--words-per-minute 9000 must lie between" in capsys.readouterr().err
+
+
+def test_what_is_no_sound_is_told(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.wav").write_text("no sound", encoding="utf-8")
+    assert call(run, "--audio", tmp_path / "a.wav") == 2
+    assert "a.wav is not a sound that ffmpeg reads" in capsys.readouterr().err
+    assert call(run, "--audio", tmp_path / "none.wav") == 2
+    assert "there is no such file" in capsys.readouterr().err

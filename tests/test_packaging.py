@@ -56,9 +56,9 @@ def test_the_wheel_carries_settings_assets_types_and_licence(wheel: Path) -> Non
     names = set(zipfile.ZipFile(wheel).namelist())
     for file in (*ROOT.joinpath("conf").rglob("*.yaml"), *ROOT.joinpath("ablations").glob("*.yaml")):
         assert f"headstudio/{file.relative_to(ROOT)}" in names
-    for part in ("assets", "report/page"):
+    for part in ("assets", "report/page", "export/web", "speech", "tracking"):
         for file in ROOT.joinpath("headstudio", part).rglob("*"):
-            assert file.is_dir() or str(file.relative_to(ROOT)) in names
+            assert file.is_dir() or "__pycache__" in file.parts or str(file.relative_to(ROOT)) in names
     for file in ROOT.joinpath("launchers", "hydra_plugins").rglob("*.yaml"):
         assert str(file.relative_to(ROOT / "launchers")) in names
     assert "hydra_plugins/headstudio_launchers/launcher.py" in names

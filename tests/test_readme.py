@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from hydra.core.utils import setup_globals
 from hydra.types import RunMode
 
 from headstudio import ablation, cli
+from headstudio.drivers import DRIVERS
+from headstudio.export.formats import FORMATS
 from headstudio.prompts import expand
 from headstudio.report.__main__ import parser as report_parser
 from headstudio.run import register_resolvers
@@ -29,6 +32,10 @@ LINES = [
 RUNS = [line for line in LINES if line.startswith("python -m headstudio.run ") and "+ablation=" not in line]
 ABLATIONS = [line for line in LINES if "+ablation=" in line]
 REPORTS = [line for line in LINES if line.startswith("python -m headstudio.report ")]
+HEADS = {
+    name: [line for line in LINES if line.startswith(f"python -m headstudio.{name} RUN")]
+    for name in ("animate", "view", "export")
+}
 SWEEPS = [line for line in LINES if line.startswith("python -m headstudio.sweep ")]
 
 
@@ -38,6 +45,17 @@ def test_there_is_something_to_test() -> None:
     assert {line.split()[3] for line in SWEEPS} == {
         *("status", "watch", "logs", "cancel", "retry", "show", "repeat", "clean")
     }
+
+
+def test_commands_for_finished_heads_parse() -> None:
+    for name, lines in HEADS.items():
+        module = import_module(f"headstudio.{name}" if name == "animate" else f"headstudio.{name}.__main__")
+        assert len(lines) >= 2
+        for line in lines:
+            module.parser().parse_args(shlex.split(line)[3:])
+    drivers = {line.split()[4].removeprefix("--") for line in HEADS["animate"]}
+    assert drivers == set(DRIVERS)
+    assert {shlex.split(line)[5] for line in HEADS["export"]} <= set(FORMATS)
 
 
 @pytest.mark.parametrize("line", RUNS)
