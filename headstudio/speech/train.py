@@ -1,6 +1,6 @@
 """Train the ear that the package ships:  python -m headstudio.speech.train OUT.safetensors
 
-Needs espeak-ng and flite (apt-get install espeak-ng flite); about ten minutes on one core.
+Needs espeak-ng and flite (apt-get install espeak-ng flite); half an hour on one busy core.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ def main() -> None:
         prog="python -m headstudio.speech.train", description=(__doc__ or "").split(":")[0]
     )
     parser.add_argument("out", type=Path, help="where the weights go (.safetensors)")
-    parser.add_argument("--clips", type=int, default=1500)
-    parser.add_argument("--steps", type=int, default=2500)
+    parser.add_argument("--clips", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=1800)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
