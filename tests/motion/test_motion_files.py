@@ -319,8 +319,8 @@ def faulty(folder: Path, what: str) -> Path:
         np.savez(path, fps=30, arkit=np.zeros((FRAMES, 1)), arkit_names=np.array(["mouthSmileLefy"]))
     elif what == "twice":
         np.savez(path, fps=30, arkit=np.zeros((FRAMES, 2)), arkit_names=np.array(["jawOpen", "JawOpen"]))
-    elif what == "csv":
-        path = folder / "x.csv"
+    elif what == "txt":
+        path = folder / "x.txt"
         path.write_text("0,1")
     elif what == "narrow rows":
         path = folder / "x.npy"
@@ -372,7 +372,7 @@ def faulty(folder: Path, what: str) -> Path:
         ("names", r"arkit has 52 columns but arkit_names 51 names"),
         ("unknown name", r"mouthSmileLefy, which is none of ARKit's 52 names. Did you mean mouthSmileLeft"),
         ("twice", r"arkit_names has jawOpen twice"),
-        ("csv", r"x.csv cannot be a motion: its suffix is .csv"),
+        ("txt", r"x.txt cannot be a motion: its suffix is .txt"),
         ("narrow rows", r"x.npy: the array is 232 wide, but TalkSHOW's rows have 265"),
         ("no rows", r"x.npy: the array has no frames"),
         ("short npy", r"x.npy cannot be read as an .npy"),
