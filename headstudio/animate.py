@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstudio.drivers import DRIVERS, Driven, Driver
 from headstudio.errors import UserError
+from headstudio.motion import FACE_JOINTS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from headstudio.opened import OpenedRun
 
 log = logging.getLogger("headstudio")
-JOINTS = ("neck", "jaw", "eyes")
 FILMS = (".mp4", ".webp")
 
 
@@ -69,7 +69,9 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument(
         "--no-calibration", action="store_true", help="take an average face's rest, not that of --video's face"
     )
-    found.add_argument("--joints", default=",".join(JOINTS), help="which may turn (default: %(default)s; also root)")
+    found.add_argument(
+        "--joints", default=",".join(FACE_JOINTS), help="which may turn (default: %(default)s; also root)"
+    )
     found.add_argument(
         "--out", type=_path, help="the film, .mp4, or .webp, which loops silently (default: RUN/films/NAME.mp4)"
     )
@@ -105,8 +107,8 @@ def _driver(given: argparse.Namespace) -> Driver:
             raise UserError(f"--{name.replace('_', '-')} {value} must be a number above 0.")
     if given.video is None and (given.mirror or given.no_calibration):
         raise UserError(f"--{'mirror' if given.mirror else 'no-calibration'} is for --video, which is not given.")
-    if wrong := set(given.joints.split(",")) - {*JOINTS, "root"} - {""}:
-        raise UserError(f"--joints {given.joints}: {min(wrong)} is none of root, {', '.join(JOINTS)}.")
+    if wrong := set(given.joints.split(",")) - {*FACE_JOINTS, "root"} - {""}:
+        raise UserError(f"--joints {given.joints}: {min(wrong)} is none of root, {', '.join(FACE_JOINTS)}.")
     if given.out is not None and given.out.suffix not in FILMS:
         raise UserError(f"--out {given.out} must end in {' or '.join(FILMS)}.")
     if given.write_motion is not None and given.write_motion.suffix not in WRITERS:

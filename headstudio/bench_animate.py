@@ -21,6 +21,7 @@ import torch
 from headstudio import cli
 from headstudio.bench import Measurement, measure
 from headstudio.camera import cameras_from_orbit
+from headstudio.device import wait_for
 from headstudio.opened import open_run
 from headstudio.run import make, register_resolvers
 from headstudio.types import Cameras, Pose
@@ -106,8 +107,7 @@ def _measured(name: str, avatar: Any, draw: SceneRenderer, film: Pose) -> Iterat
 def _line(name: str, work: Callable[[], Any], device: torch.device) -> Measurement:
     def finished() -> None:
         work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        wait_for(device)
 
     seconds = measure(finished)
     return Measurement(name, seconds, note=f"{1 / seconds:.1f} fps")

@@ -21,6 +21,12 @@ def reading_is_free(device: torch.device) -> bool:
     return device.type == "cpu"
 
 
+def wait_for(device: torch.device) -> None:
+    """Until the device has done all that was asked of it; for clocks."""
+    if not reading_is_free(device):
+        torch.accelerator.synchronize(device)
+
+
 def to_device(value: T, device: torch.device) -> T:
     """A tensor, or a frozen record of tensors (`headstudio.types`), on `device`; dtypes stay.
 

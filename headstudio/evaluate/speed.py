@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from headstudio.camera import ring, select
+from headstudio.device import wait_for
 from headstudio.evaluate import Judgement
 
 if TYPE_CHECKING:
@@ -41,8 +42,7 @@ class Speed:
             start = time.perf_counter()
             _, _, gaussians = avatar.pose(pose)
             renderer(gaussians, cameras.to(device), torch.zeros(3, device=device))
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
+            wait_for(device)
             seconds.append(time.perf_counter() - start)
         fps = 1.0 / float(torch.tensor(seconds[1:]).median())
         return Judgement({"gaussians": float(avatar.num_gaussians), "render_fps": round(fps, 2)})

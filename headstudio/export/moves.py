@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from headstudio.cli import nearest
 from headstudio.errors import UserError
+from headstudio.motion import FACE_JOINTS
 from headstudio.types import Pose
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from headstudio.opened import OpenedRun
 
 log = logging.getLogger("headstudio")
-JOINTS = ("neck", "jaw", "eyes")
-"""What may turn; the shoulders stay still, as in the films of a run."""
 FPS, SECONDS = 24.0, 3.0
 """Of a run's own film, where its setting does not say."""
 
@@ -114,12 +113,14 @@ def _recorded(head: HeadModel, file: Path, fps: float | None, seconds: float | N
         log.warning(sentence)
     if fps is not None and fps != recording.fps:
         recording = recording.resampled(fps)
-    poses = pose_of_recording(head, recording, JOINTS)
+    poses = pose_of_recording(head, recording, FACE_JOINTS)
     if seconds is not None:
         count = max(1, round(seconds * recording.fps))
         poses = Pose(expression=poses.expression[:count], joints=poses.joints[:count])
     if not (bool(poses.expression.any()) or bool(poses.joints.any())):
-        raise UserError(f"--motion {file}: nothing in it moves this head ({', '.join(JOINTS)} and its expressions).")
+        raise UserError(
+            f"--motion {file}: nothing in it moves this head ({', '.join(FACE_JOINTS)} and its expressions)."
+        )
     return Film(poses, recording.fps, str(file))
 
 
@@ -152,7 +153,7 @@ def _posed(head: HeadModel, given: dict[str, float]) -> Pose:
         if not 0.0 <= value <= 1.0:
             raise UserError(f"--pose has {name}={value:g}; ARKit's weights go from 0 to 1.")
     weights = weights_of(arkit)[None].numpy()
-    pose = pose_of_recording(head, Recording(source="--pose", fps=1.0, arkit=weights), JOINTS)
+    pose = pose_of_recording(head, Recording(source="--pose", fps=1.0, arkit=weights), FACE_JOINTS)
     for name, value in own.items():
         pose.expression[0, list(head.expression_names).index(name)] = value
     return pose

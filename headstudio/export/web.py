@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstudio.errors import UserError
+from headstudio.motion import FACE_JOINTS
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from headstudio.types import Pose
 
 SCRIPTS = ("pack", "rig", "film", "gl", "splats", "mesh", "camera", "stage", "player", "panel", "main")
-JOINTS = ("neck", "jaw", "eyes")
-"""What a recording turns unless told otherwise: the camera is a viewer's, so the root stays."""
 
 SOUNDS = {
     ".aac": "audio/aac",
@@ -58,7 +57,7 @@ def write_web(
     motion: Pose | Recording | None,
     fps: float,
     sound: Path | None = None,
-    joints: Sequence[str] = JOINTS,
+    joints: Sequence[str] = FACE_JOINTS,
 ) -> Path:
     """Write the page and return where; it appears in one rename, so no half of one ever lies there.
 

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 
     from headstudio.types import Pose
 
+FACE_JOINTS = ("neck", "jaw", "eyes")
+"""What a recording turns unless told otherwise; the root, and with it the shoulders, stays still."""
+
 
 class Controls(Protocol):
     """What a motion must know about a head: the names of what can be moved."""

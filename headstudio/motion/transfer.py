@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from headstudio.motion import FACE_JOINTS
 from headstudio.motion.arkit import ARKIT_NAMES, INDEX, LOOK_DEG, pose_of
 from headstudio.types import Pose
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from headstudio.motion import Controls
     from headstudio.motion.recording import Recording
 
-JOINTS = ("root", "neck", "jaw", "eyes")
+JOINTS = ("root", *FACE_JOINTS)
 
 
 def flame_columns(head: Controls) -> dict[int, int]:

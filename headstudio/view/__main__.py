@@ -42,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument(
         "--motion", type=Path, action="append", default=[], help="a recorded motion; several may be given"
     )
+    found.add_argument("--audio", type=Path, action="append", default=[], help="speech that the head says aloud")
     found.add_argument("--port", type=int, default=8080, help="the one port that is used (default: %(default)s)")
     found.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in (default: %(default)s)")
     return found
@@ -52,14 +53,16 @@ def _view(given: argparse.Namespace) -> int:
     from headstudio.view.subject import runs_in
 
     runs = list(dict.fromkeys(run for folder in given.runs for run in runs_in(folder.expanduser())))
-    if missing := next((path for path in given.motion if not path.is_file()), None):
-        raise UserError(f"--motion {missing} is no file.")
+    for name, paths in (("--motion", given.motion), ("--audio", given.audio)):
+        if missing := next((path for path in paths if not path.is_file()), None):
+            raise UserError(f"{name} {missing} is no file.")
     require_free(given.host, given.port)
 
     from headstudio.view.app import Viewer
-    from headstudio.view.motions import Motion
+    from headstudio.view.motions import Motion, spoken
 
     motions = {path.name: Motion(read_file(path, fps=None)[0]) for path in given.motion}
+    motions |= {path.name: spoken(path) for path in given.audio}
     import viser
 
     server = viser.ViserServer(host=given.host, port=given.port, label="headstudio", verbose=False)

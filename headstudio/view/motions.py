@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from headstudio.motion import FACE_JOINTS
 from headstudio.motion.recording import Recording
 from headstudio.motion.transfer import pose_of_recording
 from headstudio.types import Pose
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from headstudio.head.model import HeadModel
 
 FPS = 30.0
-JOINTS = ("neck", "jaw", "eyes")
 TALKING_S = 8.0
 
 
@@ -32,7 +32,7 @@ class Motion:
 
     recording: Recording | None = None
     sound: Path | None = None
-    _frames: dict[int, Pose] = field(default_factory=dict)  # by the head's id
+    _frames: dict[HeadModel, Pose] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
@@ -40,17 +40,30 @@ class Motion:
 
     def at(self, seconds: float, subject: Subject) -> Pose:
         """The head's pose at an instant of the motion."""
-        frames = self._frames.setdefault(id(subject.head), self._made(subject))
+        if subject.head not in self._frames:
+            self._frames[subject.head] = self._made(subject)
+        frames = self._frames[subject.head]
         frame = min(int(seconds * FPS), len(frames) - 1)
         return Pose(expression=frames.expression[frame : frame + 1], joints=frames.joints[frame : frame + 1])
 
     def _made(self, subject: Subject) -> Pose:
         head: HeadModel = subject.head
-        if id(head) in self._frames:
-            return self._frames[id(head)]
         if self.recording is not None:
-            return pose_of_recording(head, self.recording.resampled(FPS), JOINTS)
+            return pose_of_recording(head, self.recording.resampled(FPS), FACE_JOINTS)
         from headstudio.run import make
 
         motion = make(subject.run.config.motion)(head)
         return motion.sequence(TALKING_S, FPS, torch.Generator().manual_seed(0))  # type: ignore[no-any-return]
+
+
+def spoken(path: Path) -> Motion:
+    """Speech in a file, moved and heard.
+
+    Raises:
+        UserError: it is no sound.
+    """
+    from headstudio.speech.audio import read_audio
+    from headstudio.speech.motion import recording_of
+
+    generator = torch.Generator().manual_seed(0)
+    return Motion(recording_of(read_audio(path), fps=FPS, generator=generator), sound=path)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import socket
+import wave
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,8 +28,9 @@ from headstudio.runstate import save_checkpoint
 from headstudio.types import Gaussians, PosedMesh
 from headstudio.view import __main__ as command
 from headstudio.view import saving
+from headstudio.view.app import Viewer
 from headstudio.view.face import Face, recording_of
-from headstudio.view.motions import FPS, Motion
+from headstudio.view.motions import FPS, Motion, spoken
 from headstudio.view.player import Player
 from headstudio.view.splats import UNIT, packed, splats
 from headstudio.view.subject import Subject, runs_in
@@ -222,6 +225,8 @@ def test_mistakes_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture
     assert told.count("\n") == 1
     assert command.main([str(tmp_path / "run"), "--motion", "nowhere.csv"]) == 2
     assert "--motion nowhere.csv is no file" in capsys.readouterr().err
+    assert command.main([str(tmp_path / "run"), "--audio", "nowhere.wav"]) == 2
+    assert "--audio nowhere.wav is no file" in capsys.readouterr().err
     assert command.main([str(tmp_path / "none")]) == 2
     assert "is no directory" in capsys.readouterr().err
 
@@ -233,3 +238,25 @@ def test_what_is_saved_can_be_read() -> None:
     places = json.loads(saving.camera_path([saving.keyframe(camera)] * 2))["keyframes"]
     assert [place["seconds"] for place in places] == [0.0, 1.0]
     assert places[0] == {"seconds": 0.0, "position": [0, 0, 2.0], "look_at": [0, 0, 0], "fovy_deg": 45.0}
+
+
+def test_speech_is_played_with_its_sound(tmp_path: Path) -> None:
+    viser = pytest.importorskip("viser")
+    finished(tmp_path / "run")
+    with wave.open(str(tmp_path / "a.wav"), "wb") as file:
+        file.setparams((1, 2, 16000, 0, "NONE", ""))
+        file.writeframes((9000 * np.sign(np.sin(np.arange(32000) / 20))).astype("<i2").tobytes())
+    motions = {"a.wav": spoken(tmp_path / "a.wav")}
+    assert motions["a.wav"].seconds == pytest.approx(2.0, abs=0.1)
+    server = viser.ViserServer(host="127.0.0.1", port=free_port(), verbose=False)
+    try:
+        viewer = Viewer(server, [tmp_path / "run"], motions)
+        assert viewer._sound.content == ""
+        viewer.toggle_play()
+        sound = base64.b64encode((tmp_path / "a.wav").read_bytes()).decode()
+        assert sound in viewer._sound.content
+        viewer.tick()
+        viewer.toggle_play()
+        assert viewer._sound.content == ""
+    finally:
+        server.stop()
