@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import resources
@@ -30,6 +30,9 @@ Everything else is part of a run's signature, the seed too."""
 
 RENDERER_CHANGES = ("absgrad",)
 """The renderer's keys that do make another run when they are set: densification reads other gradients."""
+
+DEFAULT_ASSETS = ("head_anny.npz", "prior_tiny", "tiny_clip")
+"""What of the assets' folder counts for every run; another entry counts for the runs that name it."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +165,8 @@ def signature(config: Mapping[str, Any]) -> str:
     if isinstance(renderer, Mapping):
         kept |= {f"renderer.{key}": renderer[key] for key in RENDERER_CHANGES if renderer.get(key)}
     content = {"config": kept, **surroundings()}
+    if named := assets_named(kept):
+        content["named"] = named
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -184,15 +189,41 @@ def plain_values(config: DictConfig) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def assets_fingerprint() -> str:
-    """Hash of the shipped head and weights: a retrained prior makes new runs instead of reusing old results."""
+    """Hash of the default's head and weights: a retrained prior makes new runs instead of reusing old results."""
+    return _hashed(DEFAULT_ASSETS)
+
+
+def assets_named(config: Mapping[str, Any]) -> dict[str, str]:
+    """Hashes of those other assets that a config (nested, resolved) names: one more asset leaves other runs alone."""
+    folder = resources.files("headstudio") / "assets"
+    others = {entry.name for entry in folder.iterdir()} - set(DEFAULT_ASSETS) if folder.is_dir() else set()
+    return {name: _hashed((name,)) for name in sorted(others & set(_words(config)))}
+
+
+@lru_cache
+def _hashed(assets: tuple[str, ...]) -> str:
+    """Of the weights in these entries of the assets' folder, by their paths."""
     digest = hashlib.sha256()
     folder = resources.files("headstudio") / "assets"
     if folder.is_dir():
         with resources.as_file(folder) as path:
-            for file in sorted(p for p in path.rglob("*") if p.is_file() and p.suffix in (".npz", ".safetensors")):
+            found = (p for p in path.rglob("*") if p.is_file() and p.suffix in (".npz", ".safetensors"))
+            for file in sorted(p for p in found if p.relative_to(path).parts[0] in assets):
                 digest.update(file.relative_to(path).as_posix().encode())
                 digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _words(value: Any) -> Iterator[str]:
+    """Every text in a nested value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _words(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _words(inner)
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:

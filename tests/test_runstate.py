@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from headstudio import runstate
 from headstudio.errors import UserError
 from headstudio.runstate import (
     RunPaths,
@@ -39,7 +41,7 @@ def test_the_order_of_keys_does_not_matter(config: dict[str, Any]) -> None:
 def test_two_settings_share_a_signature_only_if_they_are_equal(one: dict[str, Any], other: dict[str, Any]) -> None:
     # repr, because 1 == True == 1.0 in Python although they are different settings
     def canonical(value: Any) -> Any:
-        return sorted((k, canonical(v)) for k, v in value.items()) if isinstance(value, dict) else value
+        return {k: canonical(value[k]) for k in sorted(value)} if isinstance(value, dict) else value
 
     assert (signature(one) == signature(other)) == (repr(canonical(one)) == repr(canonical(other)))
 
@@ -68,6 +70,41 @@ def test_a_composed_config_has_the_signature_of_its_resolved_values() -> None:
     assert config_signature(config) == signature({"scale": {"steps": 3}, "trainer": {"steps": 3}})
     config.scale.steps = 4
     assert config_signature(config) != signature({"scale": {"steps": 3}, "trainer": {"steps": 3}})
+
+
+@pytest.fixture
+def assets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A package with other assets."""
+    monkeypatch.setattr(runstate.resources, "files", lambda _: tmp_path)
+    folder = tmp_path / "assets"
+    for name in ("tiny_clip", "another_clip", "prior_tiny"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "model.safetensors").write_bytes(name.encode())
+    caches = (runstate.assets_fingerprint, runstate._hashed)
+    for cache in caches:
+        cache.cache_clear()
+    yield folder
+    for cache in caches:
+        cache.cache_clear()
+
+
+def test_an_asset_counts_for_the_runs_that_use_it(assets: Path) -> None:
+    plain, named = {"seed": 0}, {"metrics": {"models": [{"name": "another_clip"}]}}
+
+    def now() -> list[str]:
+        for cache in (runstate.assets_fingerprint, runstate._hashed):
+            cache.cache_clear()
+        return [signature(plain), signature(named)]
+
+    before = now()
+    (assets / "another_clip" / "model.safetensors").write_bytes(b"trained again")
+    after = now()
+    assert (after[0] == before[0], after[1] == before[1]) == (True, False)
+    (assets / "prior_tiny" / "model.safetensors").write_bytes(b"trained again")
+    last = now()
+    assert (last[0] == after[0], last[1] == after[1]) == (False, False)
+    (assets / "prior_tiny" / "note.txt").write_text("not a weight")
+    assert now() == last
 
 
 def test_a_seed_makes_another_run() -> None:
