@@ -72,6 +72,17 @@ class Pose(_Tensors):
 
 
 @dataclass(frozen=True)
+class ArkitMapping(_Tensors):
+    """What each of ARKit's 52 weights (`motion.arkit.ARKIT_NAMES`) does to a head without ARKit's shapes, at weight 1.
+
+    Weights add up: a pose's expression is weights times `expression`, its jaw weights times `jaw`.
+    """
+
+    expression: Float[Tensor, "52 E"]
+    jaw: Float[Tensor, "52 3"]  # axis-angle (rad)
+
+
+@dataclass(frozen=True)
 class PosedHead(_Tensors):
     """A head evaluated at P poses: vertices and joint positions in world units."""
 

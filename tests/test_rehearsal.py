@@ -53,6 +53,7 @@ def test_both_end_in_an_avatar_on_flame(sweep: Path) -> None:
         num_expression=100,
         landmark_path=None,
         mask_path=None,
+        arkit_path=None,
     )
     for made in runs(sweep).values():
         avatar = load_avatar(made / "avatar.ply", head)

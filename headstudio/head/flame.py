@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from headstudio.errors import UserError
 from headstudio.findings import Finding, State
-from headstudio.head import flame_file, flame_landmarks, flame_regions
+from headstudio.head import flame_arkit, flame_file, flame_landmarks, flame_regions
 from headstudio.head.flame_register import OpenHead, Skinned, register
 from headstudio.head.model import HeadModel
 
@@ -60,6 +60,7 @@ def load_flame(
     num_expression: int,
     landmark_path: str | None,
     mask_path: str | None,
+    arkit_path: str | None,
 ) -> HeadModel:
     """FLAME with its first shape and expression coefficients, landmark lines and regions; float32 on the CPU.
 
@@ -71,6 +72,8 @@ def load_flame(
         landmark_path: `mediapipe_landmark_embedding.npz` or `flame_static_embedding.pkl`; None: whichever lies beside
             the model, else the open head's lines are carried over (`flame_landmarks`).
         mask_path: `FLAME_masks.pkl`; None: beside the model, else the open head's regions are carried over.
+        arkit_path: what ARKit's weights do (`flame_arkit`); None: beside the model, else of the weights only jaw and
+            eyes move FLAME.
 
     Raises:
         UserError: a file is missing, refused, damaged or of another model, or the setting asks for what it lacks.
@@ -79,6 +82,7 @@ def load_flame(
     model_path = flame_file.find_file(Path(path).expanduser(), version=version, gender=gender)
     marks_path = flame_landmarks.find_file(landmark_path, model_path)
     masks_path = flame_regions.find_file(mask_path, model_path)
+    table_path = flame_arkit.find_file(arkit_path, model_path)
     flame = flame_file.read_file(model_path, gender=gender)
     similarity = world_from_flame(flame.v_template)
     mesh = Skinned(similarity.points(flame.v_template), flame.faces, flame.weights)
@@ -91,6 +95,10 @@ def load_flame(
     log.info("FLAME %s %s is read from %s; %s.", version, gender, model_path, lines.source)
     if flame.note:
         log.warning("%s: %s", model_path, flame.note)
+    mapping = None
+    if table_path is not None:
+        mapping = flame_arkit.read_mapping(table_path, num_expression=num_expression)
+        log.info("What ARKit's weights do is read from %s.", table_path)
     shape_end = flame_file.NUM_SHAPE
     expression = flame.shapedirs[..., shape_end : shape_end + num_expression]
     return HeadModel(
@@ -109,6 +117,7 @@ def load_flame(
         landmark_faces=torch.from_numpy(lines.points.faces),
         landmark_bary=_tensor(lines.points.bary),
         landmark_polylines=lines.polylines,
+        arkit_mapping=mapping,
     )
 
 
@@ -135,6 +144,7 @@ def look(
     num_expression: int,
     landmark_path: str | None,
     mask_path: str | None,
+    arkit_path: str | None,
 ) -> list[Finding]:
     """Whether `load_flame` of the same arguments would find and accept what it reads; reads the files themselves."""
     what = f"FLAME {version} {gender}"
@@ -152,6 +162,7 @@ def look(
         Finding(what=what, state=State.READY, detail=str(model_path), files=(model_path,)),
         _look_at_landmarks(landmark_path, model_path),
         _look_at_masks(mask_path, model_path),
+        _look_at_mapping(arkit_path, model_path, num_expression),
     ]
 
 
@@ -182,6 +193,21 @@ def _look_at_masks(mask_path: str | None, model_path: Path) -> Finding:
     except UserError as problem:
         return Finding(what=what, state=State.BROKEN, detail=str(problem))
     return Finding(what=what, state=State.READY, detail=str(masks_path), files=(masks_path,))
+
+
+def _look_at_mapping(arkit_path: str | None, model_path: Path, num_expression: int) -> Finding:
+    what = "What ARKit's weights do"
+    try:
+        table_path = flame_arkit.find_file(arkit_path, model_path)
+        if table_path is None:
+            remedy = (
+                f"to drive FLAME's whole face by them, put {flame_arkit.OWN_FILE} beside the model (docs/motion.md)"
+            )
+            return Finding(what=what, state=State.NOTE, detail="they open the jaw and turn the eyes", remedy=remedy)
+        flame_arkit.read_mapping(table_path, num_expression=num_expression)
+    except UserError as problem:
+        return Finding(what=what, state=State.BROKEN, detail=str(problem))
+    return Finding(what=what, state=State.READY, detail=str(table_path), files=(table_path,))
 
 
 load_flame.look = look  # type: ignore[attr-defined]

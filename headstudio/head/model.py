@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from headstudio.types import Pose, PosedHead
+from headstudio.types import ArkitMapping, Pose, PosedHead
 
 Polyline = tuple[str, int, int, bool]
 
@@ -57,6 +57,8 @@ class HeadModel(nn.Module):
         face_region: (F,) int64 index into `region_names`.
         landmark_faces, landmark_bary: (L,) int64 and (L, 3) where each landmark sits on the surface.
         landmark_polylines: (name, first, one past last, closed) per line, as in `types.Landmarks`.
+        arkit_mapping: what ARKit's weights do to a head whose expressions have other names; it stays on the CPU, where
+            poses are made.
 
     Raises:
         ValueError: when shapes or index ranges do not fit together.
@@ -91,6 +93,7 @@ class HeadModel(nn.Module):
         landmark_faces: Int[Tensor, " L"],
         landmark_bary: Float[Tensor, "L 3"],
         landmark_polylines: Sequence[Polyline],
+        arkit_mapping: ArkitMapping | None = None,
     ) -> None:
         super().__init__()
         for name, value in {
@@ -112,6 +115,7 @@ class HeadModel(nn.Module):
         self.landmark_polylines: tuple[Polyline, ...] = tuple(
             (str(name), int(first), int(end), bool(closed)) for name, first, end, closed in landmark_polylines
         )
+        self.arkit_mapping = arkit_mapping
         self._check()
 
     def _check(self) -> None:

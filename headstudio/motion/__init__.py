@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import torch
 
-    from headstudio.types import Pose
+    from headstudio.types import ArkitMapping, Pose
 
 FACE_JOINTS = ("neck", "jaw", "eyes")
 """What a recording turns unless told otherwise; the root, and with it the shoulders, stays still."""
@@ -22,6 +22,10 @@ class Controls(Protocol):
 
     @property
     def joint_names(self) -> Sequence[str]: ...
+
+    @property
+    def arkit_mapping(self) -> ArkitMapping | None:
+        """What ARKit's weights do where the expressions have other names; None: they do nothing but open the jaw."""
 
 
 class Motion(Protocol):

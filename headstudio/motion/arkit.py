@@ -100,6 +100,8 @@ def pose_of(
 ) -> Pose:
     """The head's pose for ARKit weights, the eyes' direction and the neck's rotation; names that it lacks are skipped.
 
+    A head with a table of what the weights do (`arkit_mapping`) moves by it.
+
     Args:
         head: whose names decide the order of the columns.
         weights: made plausible by `constrain`; eyeLook weights are overwritten from the gaze when there is one.
@@ -114,6 +116,9 @@ def pose_of(
     for column, name in enumerate(head.expression_names):
         if name in INDEX:
             expression[:, column] = weights[:, INDEX[name]]
+    mapping = head.arkit_mapping
+    if mapping is not None:
+        expression += weights @ mapping.expression
     joints = torch.zeros(count, len(head.joint_names), 3)
     rotations: dict[str, Tensor] = {}
     if gaze_deg is not None:
@@ -121,7 +126,9 @@ def pose_of(
         rotations["eye_left"] = rotations["eye_right"] = rotation_vectors(turn)
     if neck_deg is not None:
         rotations["neck"] = rotation_vectors(neck_deg)
-    if "jawOpen" not in head.expression_names:
+    if mapping is not None:
+        rotations["jaw"] = weights @ mapping.jaw
+    elif "jawOpen" not in head.expression_names:
         apart = weights[:, INDEX["jawOpen"], None] - weights[:, INDEX["mouthClose"], None]
         rotations["jaw"] = rotation_vectors(-JAW_OPEN_DEG * apart * torch.tensor([0.0, 1.0]))
     for row, name in enumerate(head.joint_names):

@@ -100,7 +100,7 @@ class ProceduralMotion:
         if self._flame:
             drawn = torch.randn(count, len(self._flame), generator=generator).clamp(-3.0, 3.0)
             present = strength * self._happens(s.expression, count, generator)
-            pose.expression[:, self._flame] = s.flame_sigma * drawn * present[:, None]
+            pose.expression[:, self._flame] += s.flame_sigma * drawn * present[:, None]
         return pose
 
     def sequence(self, seconds: float, fps: float, generator: torch.Generator) -> Pose:
@@ -121,7 +121,7 @@ class ProceduralMotion:
         neck = timeline.neck(times) * torch.tensor([s.neck_yaw_deg, s.neck_pitch_deg, s.neck_roll_deg])
         pose = pose_of(self.head, weights, gaze, neck)
         if self._flame:
-            pose.expression[:, self._flame] = s.flame_sigma * timeline.coefficients(times, len(self._flame))
+            pose.expression[:, self._flame] += s.flame_sigma * timeline.coefficients(times, len(self._flame))
         return pose
 
     def _happens(self, probability: float, count: int, generator: torch.Generator) -> Tensor:

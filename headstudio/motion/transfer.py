@@ -34,11 +34,12 @@ def pose_of_recording(head: Controls, recording: Recording, joints: Collection[s
 
     * FLAME's coefficients go to a head that has them; those that it does not have are cut, those that the recording
       does not have are 0.
-    * ARKit weights go to the head's expressions by name, after `arkit.constrain`. On a head without jawOpen they open
-      the jaw joint, unless the recording turns it itself.
-    * Joints are taken over. Two exceptions on a head with ARKit's shapes: weights that open the mouth leave the jaw
-      joint alone (it would open twice), and where the eyes look goes through `arkit.pose_of`, so that the lids
-      follow (one direction for both eyes).
+    * ARKit weights go to the head's expressions by name, after `arkit.constrain`, or by the head's table of what they
+      do. On a head with neither they open the jaw joint, unless the recording turns it itself.
+      Where FLAME's coefficients are recorded as well, a head that has them takes those.
+    * Joints are taken over. Two exceptions: weights that open the mouth by a shape or a table leave the jaw joint
+      alone (it would open twice), and on a head with ARKit's shapes where the eyes look goes through `arkit.pose_of`,
+      so that the lids follow (one direction for both eyes).
 
     Args:
         head: whose names decide.
@@ -51,10 +52,11 @@ def pose_of_recording(head: Controls, recording: Recording, joints: Collection[s
     pose = pose_of(head, weights, _gaze_deg(recording) if "eyes" in joints else None)
     if recording.expression is not None:
         for column, index in flame_columns(head).items():
-            if index < recording.expression.shape[1]:
-                pose.expression[:, column] = torch.from_numpy(recording.expression[:, index])
+            known = index < recording.expression.shape[1]
+            pose.expression[:, column] = torch.from_numpy(recording.expression[:, index]) if known else 0.0
     recorded = {"root": recording.root, "neck": recording.neck}
-    if recording.arkit is None or "jawOpen" not in head.expression_names:
+    by_table = head.arkit_mapping is not None and recording.expression is None
+    if recording.arkit is None or not ("jawOpen" in head.expression_names or by_table):
         recorded["jaw"] = recording.jaw
     if "eyeLookOutLeft" not in head.expression_names:
         recorded |= {"eye_left": recording.eye_left, "eye_right": recording.eye_right}
@@ -76,8 +78,11 @@ def losses(head: Controls, recording: Recording) -> list[str]:
             told.append("FLAME's expressions do not transfer to this head: only jaw, neck and eyes move.")
         elif kept < recorded:
             told.append(f"Of {recorded} expression coefficients the head has the first {kept}; the rest is cut.")
-    elif recording.arkit is not None and not set(head.expression_names) & set(INDEX):
-        told.append("ARKit's expressions do not transfer to this head: only jaw, neck and eyes move.")
+    elif recording.arkit is not None and head.arkit_mapping is None and not set(head.expression_names) & set(INDEX):
+        told.append(
+            "ARKit's expressions do not transfer to this head: only jaw, neck and eyes move. A table of what they do "
+            "to FLAME (head.arkit_path, docs/motion.md) moves the rest."
+        )
     return told
 
 

@@ -24,6 +24,11 @@ GROUPS: dict[str, tuple[str, ...]] = {
 """Headings of the sliders, and how the names below each begin."""
 
 
+def slider_names(head: Controls) -> tuple[str, ...]:
+    """What a head's sliders are called: its expressions; ARKit's names instead, where a table says what they do."""
+    return tuple(head.expression_names) if head.arkit_mapping is None else ARKIT_NAMES
+
+
 @dataclass(frozen=True)
 class Face:
     """One state of the sliders; angles in degrees, signs as in `arkit.pose_of`."""
@@ -42,7 +47,7 @@ class Face:
         gaze = torch.tensor([self.gaze_deg]) if any(self.gaze_deg) else None
         pose = pose_of(head, weights, gaze, torch.tensor([self.neck_deg]))
         for column in flame_columns(head):
-            pose.expression[0, column] = self.expression.get(head.expression_names[column], 0.0)
+            pose.expression[0, column] += self.expression.get(head.expression_names[column], 0.0)
         if self.jaw_deg and "jaw" in head.joint_names:
             pose.joints[0, head.joint_names.index("jaw")] += rotation_vectors(torch.tensor([[0.0, -self.jaw_deg]]))[0]
         return pose

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from headstudio.view.face import GROUPS, Face
+from headstudio.view.face import GROUPS, Face, slider_names
 from headstudio.view.stage import Layers
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class FacePanel:
             if "jaw" in head.joint_names:
                 self._angles["open the jaw's joint"] = gui.add_slider("open the jaw's joint", 0.0, JAW_DEG, 0.5, 0.0)
         for title, starts in GROUPS.items():
-            names = [name for name in head.expression_names if name.startswith(starts) and self._wanted(name)]
+            names = [name for name in slider_names(head) if name.startswith(starts) and self._wanted(name)]
             if names:
                 with gui.add_folder(title, expand_by_default=title in ("Jaw", "Lips")):
                     self._add(gui, names)

@@ -17,12 +17,16 @@ PACKAGES = ("gltf-validator@2.0.0-dev.3.10", "@adobe/spz@0.2.2")
 @pytest.fixture(scope="session")
 def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder whose node_modules has `PACKAGES`; skips the test where node or the registry is out of reach."""
+    return with_packages(tmp_path_factory.mktemp("node"), *PACKAGES)
+
+
+def with_packages(folder: Path, *packages: str) -> Path:
+    """The folder, with these packages of npm in it; skips the test where node or the registry is out of reach."""
     npm = shutil.which("npm")
     if npm is None or shutil.which("node") is None:
         pytest.skip("needs node and npm")
-    folder = tmp_path_factory.mktemp("node")
     (folder / "package.json").write_text('{"private": true, "type": "module"}')
-    command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", *PACKAGES]
+    command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", *packages]
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
     except subprocess.TimeoutExpired:

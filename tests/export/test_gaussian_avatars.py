@@ -185,6 +185,7 @@ def test_flames_own_vertices_carry_them(opened_with: Opener, tmp_path: Path) -> 
         num_expression=20,
         landmark_path=None,
         mask_path=None,
+        arkit_path=None,
     )
     ours = gaussians_on(head)
     pose = head.neutral_pose()

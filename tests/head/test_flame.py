@@ -33,6 +33,7 @@ def load(path: Path, **changed: Any) -> HeadModel:
         "num_expression": NUM_EXPRESSION,
         "landmark_path": None,
         "mask_path": None,
+        "arkit_path": None,
     }
     return load_flame(**setting | changed)
 

@@ -26,6 +26,7 @@ SETTING: dict[str, Any] = {
     "num_expression": 2,
     "landmark_path": None,
     "mask_path": None,
+    "arkit_path": None,
 }
 
 
@@ -244,18 +245,18 @@ def test_official_names_are_found_in_the_archives_own_folders(flame_folder: Path
 
 
 def test_the_doctor_tells_which_side_files_are_used(flame_folder: Path, tmp_path: Path) -> None:
-    model, marks, masks = looked(flame_folder)
+    model, marks, masks, _ = looked(flame_folder)
     assert [finding.state for finding in (model, marks, masks)] == [State.READY] * 3
     assert marks.detail.endswith("mediapipe_landmark_embedding.npz")
     (tmp_path / "generic_model.npz").symlink_to(flame_folder / "generic_model.npz")
-    model, marks, masks = looked(tmp_path)
+    model, marks, masks, _ = looked(tmp_path)
     assert [finding.state for finding in (model, marks, masks)] == [State.READY, State.NOTE, State.NOTE]
     assert "mediapipe_landmark_embedding.npz" in marks.remedy
     assert "FLAME_masks.pkl" in masks.remedy
     static = str(flame_folder / "flame_static_embedding.pkl")
-    _, marks, _ = looked(tmp_path, landmark_path=static)
+    _, marks, *_ = looked(tmp_path, landmark_path=static)
     assert (marks.state, static in marks.detail) == (State.NOTE, True)
-    _, marks, masks = looked(tmp_path, landmark_path="absent.npz", mask_path="absent.pkl")
+    _, marks, masks, _ = looked(tmp_path, landmark_path="absent.npz", mask_path="absent.pkl")
     assert (
         marks.detail == "head.landmark_path=absent.npz is not there; name the file, or null to look beside the model."
     )

@@ -37,7 +37,7 @@ def heads(flame_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     alone.symlink_to(model)
 
     def load(path: Path, landmark_path: str | None) -> HeadModel:
-        return load_flame(path=str(path), landmark_path=landmark_path, mask_path=None, **SETTING)
+        return load_flame(path=str(path), landmark_path=landmark_path, mask_path=None, arkit_path=None, **SETTING)
 
     return {
         "mediapipe": load(flame_folder, None),
@@ -180,7 +180,7 @@ def test_masks_decide_over_what_is_carried_over(flame_folder: Path, tmp_path: Pa
     crown = np.flatnonzero(mesh.vertices[:, 1] > mesh.vertices[:, 1].max() - 0.02)
     path = tmp_path / "masks.pkl"
     path.write_bytes(pickle.dumps({"lips": crown, "face": np.arange(5)}))
-    head = load_flame(path=str(flame_folder), landmark_path=None, mask_path=str(path), **SETTING)
+    head = load_flame(path=str(flame_folder), landmark_path=None, mask_path=str(path), arkit_path=None, **SETTING)
     expected = np.isin(mesh.faces, crown).all(1)
     assert expected.sum() > 20
     assert np.array_equal(head.region_faces("lips").numpy(), expected)

@@ -28,6 +28,7 @@ SETTINGS: dict[str, Any] = {
     "num_expression": 2,
     "landmark_path": None,
     "mask_path": None,
+    "arkit_path": None,
 }
 
 
@@ -46,7 +47,8 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_the_archives_unpack_to_is_found_and_a_stand_in_says_so(
     unpacked: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    findings = flame.look(path=str(unpacked), version=2023, **SETTINGS)
+    *findings, table = flame.look(path=str(unpacked), version=2023, **SETTINGS)
+    assert table.state is State.NOTE
     assert [finding.state for finding in findings] == [State.READY] * 3
     names = ["flame2023_Open.pkl", "mediapipe_landmark_embedding.npz", "FLAME_masks.pkl"]
     assert [Path(finding.detail).name for finding in findings] == names

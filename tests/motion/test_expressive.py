@@ -23,9 +23,9 @@ from headstudio.motion.recording import Recording
 from headstudio.types import Pose
 
 JOINTS = ("root", "neck", "jaw", "eye_left", "eye_right")
-ARKIT: Any = SimpleNamespace(expression_names=tuple(reversed(ARKIT_NAMES)), joint_names=JOINTS)
-FLAME: Any = SimpleNamespace(expression_names=("flame_000", "flame_001"), joint_names=JOINTS)
-BARE: Any = SimpleNamespace(expression_names=(), joint_names=("root",))
+ARKIT: Any = SimpleNamespace(expression_names=tuple(reversed(ARKIT_NAMES)), joint_names=JOINTS, arkit_mapping=None)
+FLAME: Any = SimpleNamespace(expression_names=("flame_000", "flame_001"), joint_names=JOINTS, arkit_mapping=None)
+BARE: Any = SimpleNamespace(expression_names=(), joint_names=("root",), arkit_mapping=None)
 SETTINGS: dict[str, Any] = {"candidates": 3, "floor": 0.5, "jaw_weight": 10.0}
 
 

@@ -20,9 +20,11 @@ from headstudio.motion.none import NoMotion
 from headstudio.motion.procedural import ProceduralMotion
 
 JOINTS = ("root", "neck", "jaw", "eye_left", "eye_right")
-ARKIT_HEAD: Any = SimpleNamespace(expression_names=tuple(reversed(ARKIT_NAMES)), joint_names=JOINTS)
-FLAME_HEAD: Any = SimpleNamespace(expression_names=("flame_000", "flame_001", "flame_002"), joint_names=JOINTS)
-BARE_HEAD: Any = SimpleNamespace(expression_names=(), joint_names=("root",))
+ARKIT_HEAD: Any = SimpleNamespace(expression_names=tuple(reversed(ARKIT_NAMES)), joint_names=JOINTS, arkit_mapping=None)
+FLAME_HEAD: Any = SimpleNamespace(
+    expression_names=("flame_000", "flame_001", "flame_002"), joint_names=JOINTS, arkit_mapping=None
+)
+BARE_HEAD: Any = SimpleNamespace(expression_names=(), joint_names=("root",), arkit_mapping=None)
 SETTINGS = {
     "neutral": 0.25,
     "talking": 0.6,

@@ -25,8 +25,10 @@ from headstudio.motion.recording import Recording
 from headstudio.motion.transfer import pose_of_recording
 
 JOINTS = ("root", "neck", "jaw", "eye_left", "eye_right")
-FLAME: Any = SimpleNamespace(expression_names=tuple(f"flame_{i:03d}" for i in range(5)), joint_names=JOINTS)
-ARKIT: Any = SimpleNamespace(expression_names=tuple(reversed(ARKIT_NAMES)), joint_names=JOINTS)
+FLAME: Any = SimpleNamespace(
+    expression_names=tuple(f"flame_{i:03d}" for i in range(5)), joint_names=JOINTS, arkit_mapping=None
+)
+ARKIT: Any = SimpleNamespace(expression_names=tuple(reversed(ARKIT_NAMES)), joint_names=JOINTS, arkit_mapping=None)
 ALL = ("neck", "jaw", "eyes")
 SETTINGS: dict[str, Any] = {"fps": None, "joints": ALL, "equal_recordings": False, "strength_power": 0.0}
 FRAMES = 30
@@ -154,7 +156,8 @@ def test_arkit_on_flame_opens_the_jaw_and_turns_the_eyes(caplog: pytest.LogCaptu
     with caplog.at_level(logging.WARNING, "headstudio"):
         motion_of(FLAME, tmp_path, recording)
     assert [r.message for r in caplog.records] == [
-        "ARKit's expressions do not transfer to this head: only jaw, neck and eyes move."
+        "ARKit's expressions do not transfer to this head: only jaw, neck and eyes move. A table of what they do "
+        "to FLAME (head.arkit_path, docs/motion.md) moves the rest."
     ]
 
 
