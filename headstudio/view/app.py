@@ -58,6 +58,7 @@ class Viewer:
         gui: Any = self._server.gui
         names = list(self._runs)
         gui.configure_theme(control_width="large", show_logo=False, show_share_button=False)
+        gui.main_panel.dock_right()
         if len(names) > 1:
             self._left = gui.add_dropdown("run", names, initial_value=names[0])
             self._right = gui.add_dropdown("beside it", [NOBODY, *names], initial_value=second)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,11 @@ JAW_DEG = 24.0  # as far as jawOpen
 FEW_COEFFICIENTS = 20  # of FLAME's
 SHAPES = 8
 SPEEDS = ("0.25", "0.5", "1", "2")
+
+
+def in_words(name: str) -> str:
+    """`mouthSmileLeft` as "mouth smile left", which a narrow column can break."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower().replace("_", " ")
 
 
 class FacePanel:
@@ -50,7 +56,7 @@ class FacePanel:
     def _add(self, gui: GuiApi, names: list[str]) -> None:
         for name in names:
             low, high = (-3.0, 3.0) if name.startswith("flame_") else (0.0, 1.0)
-            self._sliders[name] = gui.add_slider(name, low, high, 0.01, 0.0)
+            self._sliders[name] = gui.add_slider(in_words(name), low, high, 0.01, 0.0, hint=name)
 
     @staticmethod
     def _wanted(name: str) -> bool:

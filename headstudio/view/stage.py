@@ -70,7 +70,9 @@ class _Place:
     def __init__(self, server: ViserServer, number: int, subject: Subject, x: float) -> None:
         self._scene, self._name, self.subject = server.scene, f"/head_{number}", subject
         self._root = self._scene.add_frame(self._name, show_axes=False, position=(x, 0.0, 0.0))
-        self._title = self._scene.add_label(f"{self._name}/title", subject.title, position=TITLE_AT)
+        self._title = self._scene.add_label(
+            f"{self._name}/title", subject.title, position=TITLE_AT, anchor="top-center"
+        )
         self._nodes: dict[str, Any] = {}
 
     def remove(self) -> None:
