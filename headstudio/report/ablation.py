@@ -18,7 +18,7 @@ from headstudio.report.ablation_runs import columns, finished, plan, read_rows, 
 ROWS, PAGE, HEADS, CURVES = "runs.csv", "README.md", "heads.jpg", "curves.svg"
 SHOWN = {
     HEADS: "Each arm's heads of the first sentences, first seed, at rest and with the mouth open",
-    CURVES: "During training: means over all runs of an arm, with 95 % intervals",
+    CURVES: "During training: means over an arm's runs, with 95 % intervals",
 }
 RUNS = Path("multirun/ablations")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -43,7 +44,8 @@ def write_curves(path: Path, wanted: Ablation, found: Sequence[Result]) -> str:
         for name in names
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    labels = [wanted.arms[arm].label for arm in arms]
+    counts = Counter(result.planned.arm for result, _ in traced)
+    labels = [f"{wanted.arms[arm].label} ({counts[arm]} runs)" for arm in arms]
     write_atomically(path, "\n".join(_svg(panels, labels)).encode())
     return f"its curves are of {len(traced)} runs"
 

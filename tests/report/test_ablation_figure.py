@@ -82,7 +82,7 @@ def test_curves_go_through_the_means_of_each_arm(tmp_path: Path) -> None:
     bands = [node.attrib["points"] for node in svg.iter("{http://www.w3.org/2000/svg}polygon")]
     assert bands[1] == "0.0,220.0 356.0,220.0 356.0,0.0 0.0,0.0"
     texts = [node.text for node in svg.iter("{http://www.w3.org/2000/svg}text")]
-    assert texts[-2:] == ["full", "no regularisation"]
+    assert texts[-2:] == ["full (2 runs)", "no regularisation (2 runs)"]
     assert texts[-8:-2] == ["0", "20", "40", "60", "80", "100"]  # steps
 
     kept = (tmp_path / "curves.svg").read_bytes()
