@@ -12,6 +12,9 @@ from PIL import Image
 from headstudio.errors import UserError
 from headstudio.evaluate import prepare
 from headstudio.evaluate.clip_model import ClipModel, cached, packaged_clip
+from headstudio.synthetic.captions import caption
+from headstudio.synthetic.dataset import Drawn, WorldSampler
+from headstudio.synthetic.settings import load_settings
 
 PUBLISHED = {"hf_hub": "timm/vit_large_patch14_clip_224.openai/", "mean": (0.5, 0.5, 0.5)}
 
@@ -51,6 +54,24 @@ def test_the_size_of_a_picture_hardly_matters(tiny: ClipModel) -> None:
     small, large = (torch.nn.functional.interpolate(coarse, size=(s, s), mode="bilinear") for s in (128, 256))
     same = torch.nn.functional.cosine_similarity(tiny.encode_pictures(small), tiny.encode_pictures(large))
     assert same.min() > 0.98
+
+
+@pytest.fixture(scope="module")
+def drawn() -> list[Drawn]:
+    """Heads of the world that no model has seen."""
+    sampler = WorldSampler(load_settings("world", ["seed=77", "held_out=include", "camera.crop_fraction=0"]))
+    return [sampler(index) for index in range(48)]
+
+
+@pytest.mark.parametrize("name", ["tiny_clip", "tiny_clip_deep"])
+def test_the_shipped_models_tell_the_worlds_heads_apart(name: str, drawn: list[Drawn]) -> None:
+    """Of the sentences of all pictures, a picture's own comes first."""
+    rng = np.random.default_rng(0)
+    pictures = torch.from_numpy(np.stack([one.picture for one in drawn])).permute(0, 3, 1, 2) / 255.0
+    model = ClipModel(name=name, architecture=packaged_clip(name=name), weights=None)
+    sentences = model.encode_sentences([caption(one.attributes, rng) for one in drawn])
+    first = (model.encode_pictures(pictures) @ sentences.T).argmax(1) == torch.arange(len(drawn))
+    assert float(first.float().mean()) > 0.85
 
 
 @pytest.mark.parametrize(
