@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from headstudio.cli import nearest
 from headstudio.errors import UserError
 from headstudio.head.flame_file import beside, numbers, read_npz
-from headstudio.motion.arkit import ARKIT_NAMES, INDEX, JAW_OPEN_DEG
+from headstudio.motion.arkit import ARKIT_NAMES, INDEX, plain_jaw
 from headstudio.types import ArkitMapping
 
 Array = NDArray[Any]
@@ -54,7 +54,7 @@ def read_mapping(path: Path, *, num_expression: int) -> ArkitMapping:
         names, expression, jaw = _mediapipe(path)
     rows = [(row, INDEX[name]) for row, name in enumerate(names) if name in INDEX]
     kept = min(num_expression, expression.shape[1])
-    mapping = ArkitMapping(expression=torch.zeros(len(ARKIT_NAMES), num_expression), jaw=_plain_jaw())
+    mapping = ArkitMapping(expression=torch.zeros(len(ARKIT_NAMES), num_expression), jaw=plain_jaw())
     if jaw is not None:
         mapping.jaw.zero_()
     for row, index in rows:
@@ -62,14 +62,6 @@ def read_mapping(path: Path, *, num_expression: int) -> ArkitMapping:
         if jaw is not None:
             mapping.jaw[index] = torch.from_numpy(jaw[row].astype(np.float32))
     return mapping
-
-
-def _plain_jaw() -> torch.Tensor:
-    """(52, 3): jawOpen opens and mouthClose closes again, as on a head without any table."""
-    jaw = torch.zeros(len(ARKIT_NAMES), 3)
-    opened = torch.deg2rad(torch.tensor(JAW_OPEN_DEG))
-    jaw[INDEX["jawOpen"], 0], jaw[INDEX["mouthClose"], 0] = opened, -opened
-    return jaw
 
 
 def _own(path: Path) -> tuple[Sequence[str], Array, Array | None]:

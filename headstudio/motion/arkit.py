@@ -7,6 +7,7 @@ lips together. FLAME has no joint of the eyelids: it cannot blink by these weigh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -126,15 +127,19 @@ def pose_of(
         rotations["eye_left"] = rotations["eye_right"] = rotation_vectors(turn)
     if neck_deg is not None:
         rotations["neck"] = rotation_vectors(neck_deg)
-    if mapping is not None:
-        rotations["jaw"] = weights @ mapping.jaw
-    elif "jawOpen" not in head.expression_names:
-        apart = weights[:, INDEX["jawOpen"], None] - weights[:, INDEX["mouthClose"], None]
-        rotations["jaw"] = rotation_vectors(-JAW_OPEN_DEG * apart * torch.tensor([0.0, 1.0]))
+    if "jawOpen" not in head.expression_names:
+        rotations["jaw"] = weights @ (plain_jaw() if mapping is None else mapping.jaw)
     for row, name in enumerate(head.joint_names):
         if name in rotations:
             joints[:, row] = rotations[name]
     return Pose(expression=expression, joints=joints)
+
+
+def plain_jaw() -> Float[Tensor, "52 3"]:
+    """How each weight turns the jaw's joint (axis-angle, rad) where no table says: jawOpen opens, mouthClose closes."""
+    jaw = torch.zeros(len(ARKIT_NAMES), 3)
+    jaw[INDEX["jawOpen"], 0], jaw[INDEX["mouthClose"], 0] = math.radians(JAW_OPEN_DEG), -math.radians(JAW_OPEN_DEG)
+    return jaw
 
 
 def _with_looks(weights: Float[Tensor, "P 52"], gaze_deg: Float[Tensor, "P 2"]) -> Float[Tensor, "P 52"]:

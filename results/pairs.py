@@ -1,0 +1,36 @@
+"""Two arms of an ablation, by interval and test of its page, but claimed after the runs and so without correction.
+
+python results/pairs.py fig7_f3dgs area full coverage      # better arm, than which, by what
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from headstudio.ablation import Claim, load
+from headstudio.report.ablation_runs import read_rows
+from headstudio.report.ablation_verdict import judge
+
+
+def told(name: str, better: str, than: str, metric: str) -> str:
+    """Gain (positive: `better` is the better one), its 95 % interval, for how many sentences, and p."""
+    wanted = load(name, "default")
+    claim = Claim(says="", metric=metric, better=better, than=than, margin=0.0, prompts=wanted.prompts)
+    rows = read_rows(Path(__file__).parent / name / "runs.csv")
+    (finding,) = judge(replace(wanted, claims=(claim,)), rows)
+    if finding.gain is None or finding.p is None:
+        return f"{name}: pairs of {better} and {than} are missing"
+    gain, means = finding.gain, finding.gains.mean(1)
+    p = "< 0.001" if finding.p < 0.0005 else f"= {finding.p:.3f}"
+    return (
+        f"{name}: {better} over {than}, {metric} {gain.mean:+.4f} [{gain.low:+.4f} to {gain.high:+.4f}], "
+        f"better for {int((means > 0).sum())} of {len(means)} sentences, p {p}"
+    )
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 5:
+        sys.exit(__doc__)
+    sys.stdout.write(told(*sys.argv[1:]) + "\n")
