@@ -19,11 +19,12 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from headstudio.drivers import DRIVERS, Driven, Driver
 from headstudio.errors import UserError
 from headstudio.motion import FACE_JOINTS
+from headstudio.motion.writing import WRITERS, format_of, write_motion
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,8 +76,11 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument(
         "--out", type=_path, help="the film, .mp4, or .webp, which loops silently (default: RUN/films/NAME.mp4)"
     )
+    found.add_argument("--write-motion", type=_path, help="also keep what moved the head, as .npz, .csv, .pkl or .npy")
     found.add_argument(
-        "--write-motion", type=_path, help="also keep what moved the head: .npz, or .csv of ARKit weights"
+        "--motion-format",
+        choices=tuple(WRITERS),
+        help="of --write-motion (default: by its suffix, own for .npz): docs/motion.md describes them",
     )
     found.add_argument("--size", type=int, default=512, help="pixels of the square film (default: %(default)s)")
     found.add_argument("--fps", type=float, default=30.0, help="frames a second of the film (default: %(default)s)")
@@ -111,8 +115,10 @@ def _driver(given: argparse.Namespace) -> Driver:
         raise UserError(f"--joints {given.joints}: {min(wrong)} is none of root, {', '.join(FACE_JOINTS)}.")
     if given.out is not None and given.out.suffix not in FILMS:
         raise UserError(f"--out {given.out} must end in {' or '.join(FILMS)}.")
-    if given.write_motion is not None and given.write_motion.suffix not in WRITERS:
-        raise UserError(f"--write-motion {given.write_motion} must end in {' or '.join(WRITERS)}.")
+    if given.write_motion is not None:
+        format_of(given.write_motion, given.motion_format)
+    elif given.motion_format is not None:
+        raise UserError(f"--motion-format {given.motion_format} is for --write-motion, which is not given.")
     for path in filter(None, (given.out, given.write_motion)):
         if not path.parent.is_dir():
             raise UserError(f"The folder of {path} does not exist.")
@@ -134,9 +140,8 @@ def _film(given: argparse.Namespace, drive: Callable[[], Driven]) -> int:
     driven = drive()
     recording = _timed(driven.recording, given.fps, given.seconds)
     if given.write_motion is not None:
-        partial = given.write_motion.with_name(f".partial.{given.write_motion.name}")
-        WRITERS[partial.suffix](partial, recording)
-        partial.replace(given.write_motion)
+        kind = format_of(given.write_motion, given.motion_format)
+        write_motion(given.write_motion, recording, kind, opened.head.arkit_mapping)
         log.info("The motion: %s", given.write_motion)
     path = given.out or opened.paths.root / "films" / f"{driven.name}.mp4"
     path.parent.mkdir(exist_ok=True)
@@ -188,20 +193,6 @@ def _counted(frames: Iterator[Tensor], count: int) -> Iterator[Tensor]:
             yield frame
             progress.show(step, {})
 
-
-def _write_npz(path: Path, recording: Recording) -> None:
-    from headstudio.motion.files import write_npz
-
-    write_npz(path, recording)
-
-
-def _write_csv(path: Path, recording: Recording) -> None:
-    from headstudio.motion.livelink import write
-
-    write(path, recording)
-
-
-WRITERS: dict[str, Callable[[Path, Any], None]] = {".npz": _write_npz, ".csv": _write_csv}
 
 if __name__ == "__main__":
     sys.exit(main())

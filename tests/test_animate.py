@@ -122,6 +122,22 @@ def test_what_moved_the_head_can_be_kept(run: Path, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.glob(".*")] == []
 
 
+@pytest.mark.parametrize(("name", "kind"), [("kept.pkl", None), ("kept.npy", "talkshow"), ("flame_param.npz", "vhap")])
+def test_what_moved_the_head_for_programs_of_flame(
+    run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, kind: str | None
+) -> None:
+    """The open head's motion is no FLAME's but for its jaw, which the file holds and a sentence says."""
+    motion, kept = opening(tmp_path / "a.npz", frames=16), tmp_path / name
+    words = ["--write-motion", kept, "--out", tmp_path / "a.mp4", *(["--motion-format", kind] if kind else [])]
+    assert call(run, "--motion", motion, *words) == 0
+    (recording,), (original,) = read_file(kept, fps=None), read_file(motion, fps=None)
+    assert (recording.fps, len(recording)) == (30.0, 16)
+    opened_deg = np.degrees(recording.tracks["jaw"][:, 0])
+    assert np.abs(opened_deg - 24.0 * original.tracks["arkit"][:, INDEX["jawOpen"]]).max() < 1e-4
+    assert not recording.tracks["expression"].any()
+    assert f"{kept} holds jaw, neck and eyes" in caplog.text
+
+
 def test_a_stopped_film_leaves_nothing(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stopped(frames: Iterator[torch.Tensor], count: int) -> Iterator[torch.Tensor]:
         yield next(frames)
@@ -145,7 +161,12 @@ def test_a_stopped_film_leaves_nothing(run: Path, tmp_path: Path, monkeypatch: p
         (["--motion", "MOTION", "--joints", "jaw,tail"], "tail is none of root, neck, jaw, eyes"),
         (["--motion", "MOTION", "--out", "film.avi"], "--out film.avi must end in .mp4 or .webp"),
         (["--motion", "MOTION", "--out", "/no/where/film.mp4"], "The folder of /no/where/film.mp4 does not exist"),
-        (["--motion", "MOTION", "--write-motion", "a.txt"], "must end in .npz or .csv"),
+        (["--motion", "MOTION", "--write-motion", "a.txt"], "must end in .npz or .csv or .pkl or .npy"),
+        (
+            ["--motion", "MOTION", "--write-motion", "a.csv", "--motion-format", "talkshow"],
+            "--write-motion a.csv must end in .pkl or .npy for --motion-format talkshow",
+        ),
+        (["--motion", "MOTION", "--motion-format", "vhap"], "--motion-format vhap is for --write-motion"),
     ],
 )
 def test_mistakes_are_one_sentence(

@@ -7,7 +7,7 @@ avatar's shape. As triangles stretch, the two units stretch a little differently
 same.
 
 FLAME's metres and our world differ by a similarity that has no rotation, which local coordinates do not see. Its viewer
-adds teeth behind FLAME's own vertices and triangles, so triangle numbers stay, and offsets have `TEETH` more rows.
+adds teeth behind FLAME's own vertices and triangles, so triangle numbers stay, and offsets have rows for the teeth.
 
 Sources (facts): ShenhanQian/GaussianAvatars `scene/gaussian_model.py` (save_ply, load_ply, get_xyz, get_scaling,
 get_rotation as corrected in issue 23), `scene/flame_gaussian_model.py`, `utils/graphics_utils.py`
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from headstudio.types import Pose
 
 POINTS, PARAMETERS = "point_cloud.ply", "flame_param.npz"
-NUM_SHAPE, NUM_EXPRESSION, TEETH = 300, 100, 120
 SH_REST = 45  # coefficients above degree 0 that its loader insists on (--sh_degree 3), all zero here
 
 
@@ -63,7 +62,8 @@ def write_gaussian_avatar(opened: OpenedRun, path: Path, *, pose: Pose, motion: 
     path.mkdir(exist_ok=True)
     poses = pose if motion is None else motion.poses
     arrays = io.BytesIO()
-    np.savez_compressed(arrays, **flame_parameters(avatar, poses))  # type: ignore[arg-type]
+    fps = 1.0 if motion is None else motion.fps
+    np.savez_compressed(arrays, **flame_parameters(avatar, poses, fps))  # type: ignore[arg-type]
     put(path / POINTS, point_cloud(avatar))
     put(path / PARAMETERS, arrays.getvalue())
     return f"{avatar.num_gaussians:,} Gaussians, {len(poses)} time step{'' if len(poses) == 1 else 's'}"
@@ -117,29 +117,27 @@ def face_scale(vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> Flo
     return ((edge + twice_area / edge.clamp(min=1e-10)) / 2).clamp(min=1e-10)
 
 
-def flame_parameters(avatar: RiggedGaussians, poses: Pose) -> dict[str, Any]:
+def flame_parameters(avatar: RiggedGaussians, poses: Pose, fps: float) -> dict[str, Any]:
     """`flame_param.npz`: T time steps of FLAME, float32; rotations are axis-angle in radians, lengths metres."""
+    from headstudio.motion.recording import Recording
     from headstudio.motion.transfer import flame_columns
+    from headstudio.motion.vhap import arrays_of
 
     head = avatar.head
-    count, rows = len(poses), len(head.v_template) + TEETH
-    shape = np.zeros(NUM_SHAPE, np.float32)
-    shape[: head.num_shape] = avatar.shape.detach().cpu().numpy()
-    expression = np.zeros((count, NUM_EXPRESSION), np.float32)
-    for column, index in flame_columns(head).items():
-        expression[:, index] = poses.expression[:, column].cpu().numpy()
-    turns = {name: poses.joints[:, row].cpu().numpy() for row, name in enumerate(head.joint_names)}
-    return {
-        "shape": shape,
-        "expr": expression,
-        "rotation": turns["root"],
-        "neck_pose": turns["neck"],
-        "jaw_pose": turns["jaw"],
-        "eyes_pose": np.concatenate((turns["eye_left"], turns["eye_right"]), axis=-1),
-        "translation": np.zeros((count, 3), np.float32),
-        "static_offset": np.zeros((1, rows, 3), np.float32),
-        "dynamic_offset": np.zeros((count, rows, 3), np.float32),
-    }
+    columns = flame_columns(head)
+    expression = torch.zeros(len(poses), 1 + max(columns.values()))
+    expression[:, list(columns.values())] = poses.expression[:, list(columns)].cpu()
+    arrays = arrays_of(
+        Recording(
+            source="the run's motion",
+            fps=fps,
+            expression=expression.numpy(),
+            shape=avatar.shape.detach().cpu().numpy(),
+            **{name: poses.joints[:, row].cpu().numpy() for row, name in enumerate(head.joint_names)},
+        )
+    )
+    rows = arrays["static_offset"].shape[1]
+    return arrays | {"dynamic_offset": np.zeros((len(poses), rows, 3), np.float32)}
 
 
 def _numbered(name: str, count: int) -> list[str]:

@@ -151,6 +151,15 @@ def checked(value: object, name: str, width: int | None, source: str) -> Array:
     return rows
 
 
+def fitted(values: Array | None, width: int, *frames: int) -> Array:
+    """(*frames, width) float32: cut, or filled up with zeros; all zeros for None."""
+    found = np.zeros((*frames, width), np.float32)
+    if values is not None:
+        kept = min(width, values.shape[-1])
+        found[..., :kept] = values[..., :kept]
+    return found
+
+
 def weights_at(values: Array, fps: float, times: Array) -> Array:
     """(K, C) values at `times` (seconds, within the recording), linear between frames."""
     position = times * fps

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from headstudio.errors import UserError
-from headstudio.motion.recording import NotFinite, Recording, checked
+from headstudio.head.flame_file import NUM_EXPRESSION, NUM_SHAPE
+from headstudio.motion.recording import NotFinite, Recording, checked, fitted
 
 Array = NDArray[Any]
 log = logging.getLogger(__name__)
@@ -34,6 +35,8 @@ COLUMNS = {
     "expression": (165, 265),
 }
 WIDTH = 265
+UPRIGHT = (3.0747, -0.0158, -0.0152)  # global_orient of somebody who stands before its camera, whose y points down
+_HAND_COMPONENTS = 12
 
 
 def from_clip(clip: Mapping[str, Any], source: str, fps: float | None) -> Recording:
@@ -117,6 +120,44 @@ def from_body(body: Array) -> Array:
     joints = body.reshape(-1, BODY_JOINTS, 3).astype(np.float64)
     turned: Array = (Rotation.from_rotvec(joints[:, NECK]) * Rotation.from_rotvec(joints[:, HEAD])).as_rotvec()
     return turned
+
+
+def clip_of(recording: Recording) -> dict[str, Array]:
+    """A clip of the SHOW dataset, float32, from FLAME's coefficients and joints; `from_clip` gives them back.
+
+    The neck's joint takes the whole turn of the head. Body, hands and place are at rest, and `root` is not in it: the
+    global orientation is that of somebody who stands before the camera.
+
+    Args:
+        recording: at `FPS` frames a second with an expression, of which the first 100 coefficients are kept.
+    """
+    frames = len(recording)
+    body = np.zeros((frames, BODY_JOINTS, 3), np.float32)
+    if recording.neck is not None:
+        body[:, NECK] = recording.neck
+    arrays = {
+        "betas": fitted(recording.shape, NUM_SHAPE)[None],
+        "expression": fitted(recording.expression, NUM_EXPRESSION, frames),
+        "jaw_pose": fitted(recording.jaw, 3, frames),
+        "leye_pose": fitted(recording.eye_left, 3, frames),
+        "reye_pose": fitted(recording.eye_right, 3, frames),
+        "global_orient": np.tile(np.array(UPRIGHT, np.float32), (frames, 1)),
+        "transl": np.zeros((frames, 3), np.float32),
+        "body_pose_axis": body.reshape(frames, -1),
+    }
+    return arrays | {
+        f"{side}_hand_pose": np.zeros((frames, _HAND_COMPONENTS), np.float32) for side in ("left", "right")
+    }
+
+
+def rows_of(recording: Recording) -> Array:
+    """(T, 265) float32 rows as TalkSHOW makes them from speech, with what `clip_of` has; hands at rest."""
+    clip = clip_of(recording)
+    rows = np.zeros((len(recording), WIDTH), np.float32)
+    for name, (first, end) in COLUMNS.items():
+        if not name.endswith("hand_pose"):
+            rows[:, first:end] = clip["body_pose_axis" if name == "body_pose" else name]
+    return rows
 
 
 def _rows(clip: Mapping[str, Any], key: str, source: str) -> Array | None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from headstudio.head.flame_file import NUM_EXPRESSION
 from headstudio.motion import FACE_JOINTS
 from headstudio.motion.arkit import ARKIT_NAMES, INDEX, LOOK_DEG, pose_of
 from headstudio.types import Pose
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from headstudio.motion import Controls
     from headstudio.motion.recording import Recording
+    from headstudio.types import ArkitMapping
 
 JOINTS = ("root", *FACE_JOINTS)
 
@@ -66,6 +69,37 @@ def pose_of_recording(head: Controls, recording: Recording, joints: Collection[s
         elif (turns := recorded.get(name)) is not None:
             pose.joints[:, row] = torch.from_numpy(turns)
     return pose
+
+
+@dataclass(frozen=True)
+class FlameNames:
+    """FLAME's controls without its model: what files of its coefficients are made from."""
+
+    arkit_mapping: ArkitMapping | None
+    joint_names: tuple[str, ...] = ("root", "neck", "jaw", "eye_left", "eye_right")
+
+    @property
+    def expression_names(self) -> tuple[str, ...]:
+        """As many as the table has."""
+        count = NUM_EXPRESSION if self.arkit_mapping is None else self.arkit_mapping.expression.shape[1]
+        return tuple(f"flame_{index:03d}" for index in range(count))
+
+
+def in_flame(recording: Recording, mapping: ArkitMapping | None) -> Recording:
+    """The recording as FLAME's coefficients and joints, by the rules of `pose_of_recording`; one in them as it is.
+
+    Args:
+        recording: what was recorded.
+        mapping: what ARKit's weights do to FLAME; None: they open the jaw and turn the eyes, the expression is zero.
+    """
+    if recording.arkit is None:
+        return recording
+    head = FlameNames(mapping)
+    pose = pose_of_recording(head, recording, JOINTS)
+    own = recording.expression  # all of them, where the table has fewer
+    moved: dict[str, Any] = {name: pose.joints[:, row].numpy() for row, name in enumerate(head.joint_names)}
+    moved["expression"] = pose.expression.numpy() if own is None else own
+    return replace(recording, arkit=None, **moved)
 
 
 def losses(head: Controls, recording: Recording) -> list[str]:

@@ -1,8 +1,8 @@
 """FLAME parameters as VHAP tracks them in videos and GaussianAvatars plays them (`--motion_path`).
 
 Sources: VHAP `export_as_nerf_dataset.py` (keys), `preprocess_video.py` (25 frames a second unless told otherwise);
-GaussianAvatars `scene/flame_gaussian_model.py`, `local_viewer.py` (fps 25). The file does not say its frame rate:
-frames of NeRSemble were taken at 73 a second and thinned out by whoever tracked them, so give `fps` there.
+GaussianAvatars `scene/flame_gaussian_model.py` (`load_ply`), `local_viewer.py` (fps 25). Their files do not say their
+frame rate: frames of NeRSemble were taken at 73 a second and thinned out by whoever tracked them, so give `fps` there.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from headstudio.errors import UserError
-from headstudio.motion.recording import Recording, checked
+from headstudio.head.flame_file import NUM_EXPRESSION, NUM_SHAPE, NUM_VERTICES
+from headstudio.motion.recording import Recording, checked, fitted
 
 Array = NDArray[Any]
 FPS = 25.0
+NUM_TEETH_VERTICES = 120  # that both add behind FLAME's own
 KEYS = ("shape", "expr", "rotation", "neck_pose", "jaw_pose", "eyes_pose", "fps")
 
 
@@ -51,6 +54,29 @@ def from_arrays(arrays: Mapping[str, Array], source: str, fps: float | None) -> 
         shape=arrays.get("shape"),
         **joints,
     )
+
+
+def arrays_of(recording: Recording) -> dict[str, Array]:
+    """The keys that VHAP writes and GaussianAvatars' `--motion_path` reads, float32; `from_arrays` gives them back.
+
+    Place and offsets are zero. `fps` is ours: the other programs pass it over.
+
+    Args:
+        recording: FLAME's coefficients and joints; the first 100 coefficients are kept.
+    """
+    frames = len(recording)
+    eyes = [fitted(turns, 3, frames) for turns in (recording.eye_left, recording.eye_right)]
+    return {
+        "shape": fitted(recording.shape, NUM_SHAPE),
+        "expr": fitted(recording.expression, NUM_EXPRESSION, frames),
+        "rotation": fitted(recording.root, 3, frames),
+        "neck_pose": fitted(recording.neck, 3, frames),
+        "jaw_pose": fitted(recording.jaw, 3, frames),
+        "eyes_pose": np.concatenate(eyes, axis=-1),
+        "translation": np.zeros((frames, 3), np.float32),
+        "static_offset": np.zeros((1, NUM_VERTICES + NUM_TEETH_VERTICES, 3), np.float32),
+        "fps": np.array(recording.fps),
+    }
 
 
 def stated_fps(arrays: Mapping[str, Array], source: str, fps: float | None) -> float | None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstudio.motion.talkshow import BODY_JOINTS, FPS, HEAD, NECK
+from headstudio.motion.talkshow import BODY_JOINTS, FPS, HEAD, NECK, UPRIGHT
 
 
 def write_talkshow(folder: str | Path, *, seconds: float = 10.0, seed: int = 0) -> Path:
@@ -39,7 +39,7 @@ def write_talkshow(folder: str | Path, *, seconds: float = 10.0, seed: int = 0) 
         "jaw_pose": jaw,
         "leye_pose": eyes,
         "reye_pose": eyes,
-        "global_orient": np.tile([3.0747, -0.0158, -0.0152], (len(times), 1)),
+        "global_orient": np.tile(UPRIGHT, (len(times), 1)),
         "transl": np.zeros((len(times), 3)),
         "body_pose_axis": body.reshape(len(times), -1),
         "left_hand_pose": np.zeros((len(times), 12)),

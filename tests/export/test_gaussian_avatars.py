@@ -132,7 +132,7 @@ def test_parameters_are_a_film(avatar: RiggedGaussians, random_pose: Pose, opene
     assert told.endswith("3 time steps")
     with np.load(tmp_path / "flame_param.npz", allow_pickle=False) as file:
         arrays = dict(file)
-    rows = len(avatar.head.v_template) + 120  # their teeth
+    rows = 5023 + 120  # FLAME's vertices and their teeth
     assert {name: (value.shape, value.dtype.str) for name, value in arrays.items()} == {
         "shape": ((300,), "<f4"),
         "expr": ((3, 100), "<f4"),
@@ -143,9 +143,11 @@ def test_parameters_are_a_film(avatar: RiggedGaussians, random_pose: Pose, opene
         "translation": ((3, 3), "<f4"),
         "static_offset": ((1, rows, 3), "<f4"),
         "dynamic_offset": ((3, rows, 3), "<f4"),
+        "fps": ((), "<f8"),  # ours; its viewer has a rate of its own
     }
     assert np.array_equal(arrays["shape"][:4], avatar.shape.detach().numpy())
     (recording,) = read_file(tmp_path / "flame_param.npz", fps=None)
+    assert recording.fps == 25.0
     assert recording.expression is not None
     assert np.array_equal(recording.expression[:, :6], random_pose.expression.numpy())
     assert not recording.expression[:, 6:].any()
@@ -195,7 +197,7 @@ def test_flames_own_vertices_carry_them(opened_with: Opener, tmp_path: Path) -> 
         for name, value in flame_arrays(flame_mesh()).items()
         if name[0] != "b" and name != "note"
     }
-    given = {name: torch.from_numpy(value).double() for name, value in flame_parameters(ours, pose).items()}
+    given = {name: torch.from_numpy(value).double() for name, value in flame_parameters(ours, pose, 1.0).items()}
     joints = torch.cat([given[name] for name in ("rotation", "neck_pose", "jaw_pose", "eyes_pose")], 1)
     vertices, _ = lbs(
         torch.cat((given["shape"][None], given["expr"]), 1),
