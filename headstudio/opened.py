@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from headstudio.head.model import HeadModel
+    from headstudio.motion import Motion
     from headstudio.render import Renderer, SceneRenderer
 
 
@@ -31,9 +32,12 @@ class OpenedRun:
 
     @cached_property
     def head(self) -> HeadModel:
-        from headstudio.run import make
+        return made(self.paths, self.config, "head")  # type: ignore[no-any-return]
 
-        return make(self.config.head)  # type: ignore[no-any-return]
+    @cached_property
+    def motion(self) -> Motion:
+        """The motion that the run was trained with, on its head."""
+        return made(self.paths, self.config, "motion")(self.head)  # type: ignore[no-any-return]
 
     @cached_property
     def avatar(self) -> Any:
@@ -71,6 +75,28 @@ def open_run(folder: str | Path) -> OpenedRun:
     if not paths.done.exists():
         raise UserError(f"The run in {folder} has not finished; start its command again, it goes on where it stopped.")
     return OpenedRun(paths, read_config(paths))
+
+
+def made(paths: RunPaths, config: DictConfig, group: str) -> Any:
+    """What one group of a run's setting makes.
+
+    Raises:
+        UserError: this version wants other keys of it than the one that made the run.
+    """
+    from hydra.errors import InstantiationException
+
+    from headstudio.run import make
+
+    try:
+        return make(config[group])
+    except InstantiationException as error:
+        why = " ".join(str(error.__cause__).split())
+        if not (isinstance(error.__cause__, ImportError) or "argument" in why):
+            raise
+        raise UserError(
+            f"{paths.config}: its {group} does not fit this version of headstudio ({why[:160]}); change it there, or "
+            "take the version that made the run."
+        ) from error
 
 
 def read_config(paths: RunPaths) -> DictConfig:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from finished_run import finished
+from omegaconf import OmegaConf
 
 from headstudio.errors import UserError
 from headstudio.opened import open_run
@@ -37,3 +38,24 @@ def test_what_is_no_finished_run_is_told(tmp_path: Path) -> None:
     (tmp_path / "sweep" / "one" / "config.yaml").write_text("- no\n- setting\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"config.yaml cannot be read"):
         open_run(tmp_path / "sweep" / "one")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "why"),
+    [
+        ("num_shape", None, "missing 1 required"),
+        ("later", 3, "unexpected keyword"),
+        ("_target_", "a.b", "Error loading"),
+    ],
+)
+def test_a_setting_of_another_version_is_told(tmp_path: Path, key: str, value: object, why: str) -> None:
+    folder = tmp_path / "run"
+    finished(folder)
+    config = OmegaConf.load(folder / "config.yaml")
+    if value is None:
+        del config.head[key]
+    else:
+        config.head[key] = value
+    OmegaConf.save(config, folder / "config.yaml")
+    with pytest.raises(UserError, match=f"its head does not fit this version of headstudio .*{why}"):
+        open_run(folder).drawn_by(CpuRenderer(threads=1))

@@ -87,13 +87,11 @@ def film_from(opened: OpenedRun, file: Path | None, fps: float | None, seconds: 
 def _own_film(opened: OpenedRun, fps: float | None, seconds: float | None) -> Film:
     import torch
 
-    from headstudio.run import make
-
     gallery = opened.config.get("gallery") or {}
     fps = fps or float(gallery.get("fps", FPS))
     seconds = seconds or float(gallery.get("seconds", SECONDS))
     generator = torch.Generator().manual_seed(int(opened.config.seed))
-    poses = make(opened.config.motion)(opened.head).sequence(max(1, round(seconds * fps)) / fps, fps, generator)
+    poses = opened.motion.sequence(max(1, round(seconds * fps)) / fps, fps, generator)
     return Film(poses, fps, "the run's own motion")
 
 

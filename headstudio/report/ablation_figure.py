@@ -33,10 +33,9 @@ def write_heads(
         What was done, in words.
     """
     import torch
-    from omegaconf import OmegaConf
 
     from headstudio.export.pictures import write_grid
-    from headstudio.run import make
+    from headstudio.opened import made, read_setting
 
     directories = {
         (result.planned.arm, result.planned.prompt, result.planned.seed): result.directory
@@ -57,7 +56,7 @@ def write_heads(
         if directory is None:
             return white
         paths = RunPaths(directory)
-        head = make(OmegaConf.load(paths.config).head)
+        head = made(paths, read_setting(paths), "head")
         return torch.cat(views(paths.avatar, head, size, CELL), -1)
 
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -34,10 +34,8 @@ def write_sheet(sweep: Path, path: Path, *, size: int, label_chars: int = 26) ->
     Raises:
         UserError: when the folder holds no finished run.
     """
-    from omegaconf import OmegaConf
-
     from headstudio.export.pictures import write_grid
-    from headstudio.run import make
+    from headstudio.opened import made, read_setting
     from headstudio.runstate import RunPaths
     from headstudio.sweep.record import Sweep
     from headstudio.sweep.state import read_states
@@ -50,8 +48,8 @@ def write_sheet(sweep: Path, path: Path, *, size: int, label_chars: int = 26) ->
     rows, labels = [], []
     for row in finished:
         paths = RunPaths(row.directory)
-        config = OmegaConf.load(paths.config)
-        rows.append(views(paths.avatar, make(config.head), size))
+        config = read_setting(paths)
+        rows.append(views(paths.avatar, made(paths, config, "head"), size))
         # A sentence speaks for itself; a single run is told by its sentence too.
         told = [str(config.prompt)] if "prompt" in keys or not keys else []
         told += [f"{key}={row.overrides.get(key, '')}" for key in keys if key != "prompt"]

@@ -50,10 +50,7 @@ class Motion:
         head: HeadModel = subject.head
         if self.recording is not None:
             return pose_of_recording(head, self.recording.resampled(FPS), FACE_JOINTS)
-        from headstudio.run import make
-
-        motion = make(subject.run.config.motion)(head)
-        return motion.sequence(TALKING_S, FPS, torch.Generator().manual_seed(0))  # type: ignore[no-any-return]
+        return subject.run.motion.sequence(TALKING_S, FPS, torch.Generator().manual_seed(0))
 
 
 def spoken(path: Path) -> Motion:
