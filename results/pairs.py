@@ -1,6 +1,7 @@
 """Two arms of an ablation, by interval and test of its page, but claimed after the runs and so without correction.
 
 python results/pairs.py fig7_f3dgs area full coverage      # better arm, than which, by what
+python results/pairs.py beyond all full color_bleeding 1   # in one seed alone
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from headstudio.report.ablation_runs import read_rows
 from headstudio.report.ablation_verdict import judge
 
 
-def told(name: str, better: str, than: str, metric: str) -> str:
+def told(name: str, better: str, than: str, metric: str, seed: str | None = None) -> str:
     """Gain (positive: `better` is the better one), its 95 % interval, for how many sentences, and p."""
     wanted = load(name, "default")
+    if seed is not None:
+        wanted = replace(wanted, seeds=(int(seed),))
     claim = Claim(says="", metric=metric, better=better, than=than, margin=0.0, prompts=wanted.prompts)
     rows = read_rows(Path(__file__).parent / name / "runs.csv")
     (finding,) = judge(replace(wanted, claims=(claim,)), rows)
@@ -31,6 +34,6 @@ def told(name: str, better: str, than: str, metric: str) -> str:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 5:
+    if len(sys.argv) not in (5, 6):
         sys.exit(__doc__)
     sys.stdout.write(told(*sys.argv[1:]) + "\n")

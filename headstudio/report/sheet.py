@@ -79,10 +79,10 @@ def views(
 
 
 def wrapped(text: str, width: int) -> str:
-    """Words of `text` in lines of at most `width` characters."""
+    """Words of `text` in lines of at most `width` characters, whole words even where one is longer."""
     import textwrap
 
-    return "\n".join(textwrap.wrap(text, width))
+    return "\n".join(textwrap.wrap(text, width, break_long_words=False))
 
 
 def main() -> None:

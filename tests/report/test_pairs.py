@@ -34,6 +34,14 @@ def test_the_other_way_round_is_the_opposite_gain() -> None:
     assert "mouth_hole -0.21" in back
 
 
+def test_one_seed_alone() -> None:
+    """The mean over the seeds is that of the seeds' own gains."""
+    done = [said("fig6_no_mouth", "full", "motion_none", "mouth_hole", *seed).stdout for seed in ((), *"012")]
+    whole, *single = (float(text.split("mouth_hole ")[1].split()[0]) for text in done)
+    assert abs(sum(single) / 3 - whole) < 1e-3
+    assert len(set(single)) == 3
+
+
 def test_without_words_it_says_how() -> None:
     done = said()
     assert done.returncode == 1
