@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from headstudio.ablation import Claim, load
+from headstudio.errors import UserError
 from headstudio.report.ablation_runs import read_rows
 from headstudio.report.ablation_verdict import judge
 
@@ -36,4 +37,7 @@ def told(name: str, better: str, than: str, metric: str, seed: str | None = None
 if __name__ == "__main__":
     if len(sys.argv) not in (5, 6):
         sys.exit(__doc__)
-    sys.stdout.write(told(*sys.argv[1:]) + "\n")
+    try:
+        sys.stdout.write(told(*sys.argv[1:]) + "\n")
+    except UserError as error:
+        sys.exit(str(error))
