@@ -15,14 +15,17 @@ from __future__ import annotations
 import argparse
 import logging
 import math
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headstudio.drivers import DRIVERS, Driven, Driver
+from headstudio.drivers import DRIVERS, Driven, Driver, name_of
 from headstudio.errors import UserError
+from headstudio.files import require_free_of, require_writable
+from headstudio.interrupt import stopping_at_once
 from headstudio.motion import FACE_JOINTS
 from headstudio.motion.writing import WRITERS, format_of, write_motion
 
@@ -32,24 +35,26 @@ if TYPE_CHECKING:
     from headstudio.camera_path import CameraPath
     from headstudio.motion.recording import Recording
     from headstudio.opened import OpenedRun
+    from headstudio.runstate import RunPaths
 
 log = logging.getLogger("headstudio")
 FILMS = (".mp4", ".webp")
+LARGEST_PX = 4096
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """The command line; the user's mistakes are one sentence and exit code 2."""
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     try:
-        given = parser().parse_args(words)
-        driver = _driver(given)
-        return _animate(given, driver)
+        with stopping_at_once():
+            given = parser().parse_args(words)
+            return _animate(given, _driver(given))
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         sys.stderr.write("Stopped; the film was not finished, and nothing of it stays.\n")
-        return 130
+        return 128 + getattr(stopped, "number", signal.SIGINT)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -103,25 +108,27 @@ def _driver(given: argparse.Namespace) -> Driver:
     if len(sources) != 1:
         told = " and ".join(f"--{name}" for name in sources) or "none"
         raise UserError(f"One thing drives the head, but {told} is given: {', '.join(f'--{n}' for n in DRIVERS)}.")
-    if given.size < 16 or given.size % 2:
-        raise UserError(f"--size {given.size} must be an even number of at least 16 pixels.")
+    if not 16 <= given.size <= LARGEST_PX or given.size % 2:
+        raise UserError(f"--size {given.size} must be an even number of pixels, from 16 to {LARGEST_PX}.")
+    if not 0 <= given.sway_deg <= 180:
+        raise UserError(f"--sway-deg {given.sway_deg} must be from 0 to 180.")
+    if not 0 <= given.seed < 2**63:
+        raise UserError(f"--seed {given.seed} must be from 0 to 2^63 - 1.")
     for name in ("fps", "seconds", "motion_fps"):
         value = getattr(given, name)
         if value is not None and not (math.isfinite(value) and value > 0):
             raise UserError(f"--{name.replace('_', '-')} {value} must be a number above 0.")
     if given.video is None and (given.mirror or given.no_calibration):
         raise UserError(f"--{'mirror' if given.mirror else 'no-calibration'} is for --video, which is not given.")
-    if wrong := set(given.joints.split(",")) - {*FACE_JOINTS, "root"} - {""}:
+    given_joints = {name.strip() for name in given.joints.split(",")}
+    if wrong := given_joints - {*FACE_JOINTS, "root"} - {""}:
         raise UserError(f"--joints {given.joints}: {min(wrong)} is none of root, {', '.join(FACE_JOINTS)}.")
-    if given.out is not None and given.out.suffix not in FILMS:
+    if given.out is not None and given.out.suffix.lower() not in FILMS:
         raise UserError(f"--out {given.out} must end in {' or '.join(FILMS)}.")
     if given.write_motion is not None:
         format_of(given.write_motion, given.motion_format)
     elif given.motion_format is not None:
         raise UserError(f"--motion-format {given.motion_format} is for --write-motion, which is not given.")
-    for path in filter(None, (given.out, given.write_motion)):
-        if not path.parent.is_dir():
-            raise UserError(f"The folder of {path} does not exist.")
     return DRIVERS[sources[0]]
 
 
@@ -136,6 +143,7 @@ def _film(given: argparse.Namespace, drive: Callable[[], Driven]) -> int:
     from headstudio.opened import open_run
 
     opened = open_run(given.run)
+    path = _place(given, opened.paths)
     way = None if given.camera_path is None else read_camera_path(given.camera_path)
     driven = drive()
     recording = _timed(driven.recording, given.fps, given.seconds)
@@ -143,15 +151,39 @@ def _film(given: argparse.Namespace, drive: Callable[[], Driven]) -> int:
         kind = format_of(given.write_motion, given.motion_format)
         write_motion(given.write_motion, recording, kind, opened.head.arkit_mapping)
         log.info("The motion: %s", given.write_motion)
-    path = given.out or opened.paths.root / "films" / f"{driven.name}.mp4"
-    path.parent.mkdir(exist_ok=True)
     frames = _pictures(opened, recording, given, way)
-    if path.suffix == ".webp":
+    if path.suffix.lower() == ".webp":
         write_webp(_counted(frames, len(recording)), path, given.fps)
     else:
         write_mp4(_counted(frames, len(recording)), path, given.fps, sound=driven.sound)
-    log.info("The film: %s (%d frames)", path, len(recording))
+    log.info("The film: %s (%d frame%s)", path, len(recording), "" if len(recording) == 1 else "s")
     return 0
+
+
+def _place(given: argparse.Namespace, paths: RunPaths) -> Path:
+    """Where the film goes. It and the motion are made sure of before anything is drawn: nothing else may be lost.
+
+    Raises:
+        UserError: a place that cannot be written, or one of a file that is needed.
+    """
+    films = paths.root / "films"
+    if given.out is None:
+        try:
+            films.mkdir(exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{films} cannot be made ({error.strerror}); name another place with --out.") from error
+    path: Path = given.out or films / f"{name_of(given)}.mp4"
+    kept = (given.motion, given.audio, given.video, given.camera_path, *paths.files())
+    for option, place in (("--out", path), ("--write-motion", given.write_motion)):
+        if place is None:
+            continue
+        if place.is_dir():
+            raise UserError(f"{option} {place} is a folder; name a file.")
+        if not place.parent.is_dir():
+            raise UserError(f"{option} {place}: there is no folder {place.parent}.")
+        require_free_of(place, kept, option)
+        require_writable(place.parent, option)
+    return path
 
 
 def _timed(recording: Recording, fps: float, seconds: float | None) -> Recording:
@@ -174,7 +206,7 @@ def _pictures(
     avatar, renderer = opened.drawn_by()
     for sentence in losses(avatar.head, recording):
         log.warning(sentence)
-    pose = pose_of_recording(avatar.head, recording, [name for name in given.joints.split(",") if name])
+    pose = pose_of_recording(avatar.head, recording, [name.strip() for name in given.joints.split(",")])
     if not (bool(pose.expression.any()) or bool(pose.joints.any())):
         log.warning("Nothing in %s moves this head", recording.source)
     gallery = Gallery(

@@ -23,6 +23,7 @@ from headstudio.types import Cameras
 Array = NDArray[Any]
 KEYS = {"seconds": 1, "position": 3, "look_at": 3, "fovy_deg": 1}
 NEAREST = 1e-3  # world units between a camera and what it looks at
+FARTHEST = 1e4  # of any number in the file: world units, degrees, seconds
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ def read_camera_path(path: Path) -> CameraPath:
     Raises:
         UserError: it is no such file; the place that is wrong is named.
     """
+    if not path.is_file():
+        raise UserError(f"There is no camera's path {path}.")
     try:
         keyframes = json.loads(path.read_text(encoding="utf-8"))["keyframes"]
         assert isinstance(keyframes, list)
@@ -90,9 +93,12 @@ def _row(path: Path, number: int, keyframe: Any) -> dict[str, Any]:
     for key, width in KEYS.items():
         value: Any = keyframe.get(key) if isinstance(keyframe, dict) else None
         numbers: list[Any] = value if isinstance(value, list) else [value]
-        if len(numbers) != width or not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
+        if len(numbers) != width or not all(isinstance(n, int | float) and abs(n) <= FARTHEST for n in numbers):
             wanted = "a number" if width == 1 else f"{width} numbers"
-            raise UserError(f"{path}: keyframe {number} has {key}={value!r}, where {wanted} must be.")
+            told = f"{value!r}"[:60]
+            raise UserError(
+                f"{path}: keyframe {number} has {key}={told}, where {wanted} of at most {FARTHEST:g} must be."
+            )
         row[key] = [float(n) for n in numbers] if width > 1 else float(numbers[0])
     if not 0 < row["fovy_deg"] < 180:
         raise UserError(f"{path}: keyframe {number} has fovy_deg={row['fovy_deg']:g}, which is not between 0 and 180.")

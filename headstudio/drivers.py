@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headstudio.cli import slug
 from headstudio.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from headstudio.motion.recording import Recording
 
 log = logging.getLogger("headstudio")
+AFTER_S = 1.0  # of speech beyond --seconds, which lips prepare for
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,6 @@ class Driven:
     """What moves the head, and what is heard with it."""
 
     recording: Recording
-    name: str  # of the film
     sound: Path | None = None
 
 
@@ -43,10 +43,10 @@ def by_motion(given: argparse.Namespace, folder: Path) -> Driven:
     try:
         recordings = read_file(path, fps=given.motion_fps)
     except UserError as error:
-        raise UserError(str(error).replace("motion.fps=", "--motion-fps ")) from error
+        raise UserError(as_option(str(error))) from error
     if len(recordings) > 1:
         log.warning("%s holds %d recordings; the first is taken", path, len(recordings))
-    return Driven(recordings[0], path.stem, given.audio)
+    return Driven(recordings[0], _heard(given))
 
 
 def by_video(given: argparse.Namespace, folder: Path) -> Driven:
@@ -54,11 +54,10 @@ def by_video(given: argparse.Namespace, folder: Path) -> Driven:
     from headstudio.tracking.film import open_film
     from headstudio.tracking.recording import recording_of_video
 
-    path = given.video
+    path, heard = given.video, _heard(given)
     options = {"mirror": given.mirror, "calibrate": not given.no_calibration, "seconds": given.seconds}
     recording = recording_of_video(path, **options)
-    own_sound = path if open_film(path).has_sound else None
-    return Driven(recording, path.stem, given.audio or own_sound)
+    return Driven(recording, heard or (path if open_film(path).has_sound else None))
 
 
 def by_audio(given: argparse.Namespace, folder: Path) -> Driven:
@@ -67,10 +66,23 @@ def by_audio(given: argparse.Namespace, folder: Path) -> Driven:
     from headstudio.speech.motion import recording_of
 
     try:
-        audio = read_audio(given.audio)
+        audio = read_audio(given.audio, seconds=None if given.seconds is None else given.seconds + AFTER_S)
     except UserError as error:
         raise UserError(str(error).replace("audio=", "--audio ", 1)) from error
-    return Driven(recording_of(audio, fps=given.fps, generator=_generator(given)), given.audio.stem, given.audio)
+    return Driven(recording_of(audio, fps=given.fps, generator=_generator(given)), given.audio)
+
+
+def _heard(given: argparse.Namespace) -> Path | None:
+    """The sound of --audio, made sure of before anything is drawn."""
+    from headstudio.speech.audio import require_sound
+
+    sound: Path | None = given.audio
+    if sound is not None:
+        try:
+            require_sound(sound)
+        except UserError as error:
+            raise UserError(str(error).replace("audio=", "--audio ", 1)) from error
+    return sound
 
 
 def by_text(given: argparse.Namespace, folder: Path) -> Driven:
@@ -87,7 +99,20 @@ def by_text(given: argparse.Namespace, folder: Path) -> Driven:
         told = str(error).replace("voice=", "--voice ").replace("words_per_minute=", "--words-per-minute ")
         raise UserError(told.replace("text is empty", "--text is empty")) from error
     recording = recording_of(read_audio(sound), fps=given.fps, generator=_generator(given), sounds=sounds)
-    return Driven(recording, slug(given.text, 40), sound)
+    return Driven(recording, sound)
+
+
+def as_option(told: str) -> str:
+    """A sentence about the key `motion.fps`, for commands whose option it is."""
+    return told.replace("leave motion.fps=null", "leave out --motion-fps").replace("motion.fps=", "--motion-fps ")
+
+
+def name_of(given: argparse.Namespace) -> str:
+    """What the film is called: as the file that drives the head, or the first words of the text, in any script."""
+    if given.text is not None:
+        return "-".join(re.findall(r"\w+", given.text.lower()))[:40].strip("-") or "text"
+    path: Path = given.video or given.motion or given.audio
+    return path.stem
 
 
 def _generator(given: argparse.Namespace) -> torch.Generator:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
+
+from headstudio.errors import UserError
 
 
 def put(path: Path, content: str | bytes) -> None:
@@ -15,6 +18,22 @@ def put(path: Path, content: str | bytes) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def require_writable(folder: Path, option: str) -> None:
+    """Raise UserError unless a file can be made in `folder`; told before long work, `option` names another place."""
+    probe = folder / f".writable-{uuid.uuid4().hex}"
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written ({error.strerror}); name another place with {option}.") from error
+
+
+def require_free_of(path: Path, kept: Iterable[Path | None], option: str) -> None:
+    """Raise UserError if writing to `path` would replace one of these files: what the work is made from."""
+    if any(path.resolve() == other.expanduser().resolve() for other in kept if other is not None):
+        raise UserError(f"{option} {path} is a file that this is made from or that the run needs; name another one.")
 
 
 def file_time(folder: Path) -> float:

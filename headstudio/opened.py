@@ -91,6 +91,8 @@ def made(paths: RunPaths, config: DictConfig, group: str) -> Any:
         return make(config[group])
     except InstantiationException as error:
         why = " ".join(str(error.__cause__).split())
+        if isinstance(error.__cause__, UserError):  # such as a licensed file that is not there (any more)
+            raise UserError(f"{why} The run's setting, {paths.config}, says where.") from error
         if not (isinstance(error.__cause__, ImportError) or "argument" in why):
             raise
         raise UserError(

@@ -104,6 +104,11 @@ class RunPaths:
     def failed(self) -> Path:
         return self.root / "FAILED"
 
+    def files(self) -> list[Path]:
+        """All that a run writes into its directory."""
+        made = (self.config, self.inputs, self.checkpoint, self.timing, self.metrics, self.steps, self.avatar)
+        return [*made, self.turntable, self.animation, self.grid, self.done, self.failed, *self.more_scores()]
+
     def prepare(self) -> None:
         """Make the directory and prove that it can be written.
 

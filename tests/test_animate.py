@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from headstudio import animate
+from headstudio.drivers import name_of
 from headstudio.motion.arkit import ARKIT_NAMES, INDEX
 from headstudio.motion.files import read_file, write_npz
 from headstudio.motion.recording import Recording
+from headstudio.speech import motion as motion_of_speech
 
 SIZE = 64
 
@@ -160,7 +162,10 @@ def test_a_stopped_film_leaves_nothing(run: Path, tmp_path: Path, monkeypatch: p
         (["--motion", "MOTION", "--motion-fps", "24"], "--motion-fps 24 contradicts"),
         (["--motion", "MOTION", "--joints", "jaw,tail"], "tail is none of root, neck, jaw, eyes"),
         (["--motion", "MOTION", "--out", "film.avi"], "--out film.avi must end in .mp4 or .webp"),
-        (["--motion", "MOTION", "--out", "/no/where/film.mp4"], "The folder of /no/where/film.mp4 does not exist"),
+        (
+            ["--motion", "MOTION", "--out", "/no/where/film.mp4"],
+            "--out /no/where/film.mp4: there is no folder /no/where",
+        ),
         (["--motion", "MOTION", "--write-motion", "a.txt"], "must end in .npz or .csv or .pkl or .npy"),
         (
             ["--motion", "MOTION", "--write-motion", "a.csv", "--motion-format", "talkshow"],
@@ -240,3 +245,157 @@ def test_what_is_no_sound_is_told(run: Path, tmp_path: Path, capsys: pytest.Capt
     assert "a.wav is not a sound that ffmpeg reads" in capsys.readouterr().err
     assert call(run, "--audio", tmp_path / "none.wav") == 2
     assert "there is no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("heard_s", [0.2, 0.95, 4.0])
+def test_a_film_is_as_long_as_its_pictures(run: Path, tmp_path: Path, heard_s: float) -> None:
+    """Silence follows a sound that is shorter; two seconds, as ffmpeg would stop reading pictures before they end."""
+    motion, sound = opening(tmp_path / "a.npz", frames=61), click(tmp_path / "a.wav", 0.0, heard_s)
+    assert call(run, "--motion", motion, "--audio", sound, "--out", tmp_path / "a.mp4") == 0
+    assert len(frames_of(tmp_path / "a.mp4")) == 61
+    heard = np.abs(sound_of(tmp_path / "a.mp4"))
+    assert len(heard) / 16000 == pytest.approx(61 / 30, abs=0.1)
+    assert heard[: round(16000 * 0.9 * min(heard_s, 2.0))].max() > 0.1
+    assert heard[round(16000 * (heard_s + 0.15)) :].max(initial=0.0) < 0.02
+
+
+def test_a_sound_that_is_only_heard_is_checked_before_the_film(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(animate, "_pictures", lambda *_: pytest.fail("drawn"))
+    (tmp_path / "text.wav").write_text("no sound", encoding="utf-8")
+    motion, empty = opening(tmp_path / "a.npz"), click(tmp_path / "zero.wav", 0.0, 0.0)
+    for sound, told in {
+        tmp_path / "nope.wav": "--audio {}: there is no such file",
+        tmp_path / "text.wav": "--audio {} is not a sound that ffmpeg reads",
+        empty: "--audio {} has zero length",
+        tmp_path: "--audio {} is a folder",
+    }.items():
+        assert call(run, "--motion", motion, "--audio", sound, "--out", tmp_path / "a.mp4") == 2
+        error = capsys.readouterr().err
+        assert told.format(sound) in error
+        assert error.count("\n") == 1
+    assert not (tmp_path / "a.mp4").exists()
+
+
+def test_nothing_that_is_needed_is_overwritten(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    motion, avatar = opening(tmp_path / "a.npz"), run / "avatar.ply"
+    (run / "animation.mp4").write_bytes(b"the run's own")
+    words: dict[str, tuple[Path, str]] = {
+        "--write-motion": (motion, f"--write-motion {motion} is a file that this is made from"),
+        "--out": (run / "animation.mp4", "animation.mp4 is a file that this is made from or that the run needs"),
+    }
+    for option, (place, told) in words.items():
+        before = place.read_bytes(), avatar.read_bytes()
+        assert call(run, "--motion", motion, option, place) == 2
+        assert told in capsys.readouterr().err
+        assert (place.read_bytes(), avatar.read_bytes()) == before
+    film = run / "films" / "mine.mp4"
+    film.parent.mkdir(exist_ok=True)
+    film.write_bytes(b"a film")
+    assert call(run, "--video", film) == 2  # whose default place would be its own
+    assert "is a file that this is made from" in capsys.readouterr().err
+    assert film.read_bytes() == b"a film"
+    film.unlink()
+    (run / "animation.mp4").unlink()
+
+
+def test_places_that_cannot_be_written_are_told_first(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    motion, closed = opening(tmp_path / "a.npz"), tmp_path / "closed"
+    closed.mkdir()
+    monkeypatch.setattr(animate, "_pictures", lambda *_: pytest.fail("drawn"))
+    (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "folder.npz").mkdir()
+    touch = Path.touch
+
+    def refused(path: Path, *words: Any, **more: Any) -> None:  # root may write everywhere
+        if path.parent == closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        touch(path, *words, **more)
+
+    monkeypatch.setattr(Path, "touch", refused)
+    for words, told in {
+        ("--out", closed / "a.mp4"): f"{closed} cannot be written (Permission denied); name another place with --out",
+        ("--write-motion", closed / "a.npz"): "name another place with --write-motion",
+        ("--out", tmp_path / "folder.mp4"): "folder.mp4 is a folder; name a file",
+        ("--write-motion", tmp_path / "folder.npz"): "folder.npz is a folder; name a file",
+    }.items():
+        assert call(run, "--motion", motion, *words) == 2
+        error = capsys.readouterr().err
+        assert told in error
+        assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--sway-deg", "nan"], "--sway-deg nan must be from 0 to 180"),
+        (["--seed", "99999999999999999999"], "--seed 99999999999999999999 must be from 0"),
+        (["--size", "200000"], "--size 200000 must be an even number of pixels, from 16 to 4096"),
+        (["--camera-path", "nope.json"], "There is no camera's path nope.json"),
+        (["--camera-path", "FAR"], "position=[0, 0, 1e+30], where 3 numbers of at most 10000 must be"),
+        (["--camera-path", "LONG"], "keyframe 0 has fovy_deg=1000"),
+    ],
+)
+def test_numbers_that_make_no_film(
+    run: Path, tmp_path: Path, words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = {"seconds": 0, "position": [0, 0, 2], "look_at": [0, 0, 0], "fovy_deg": 50}
+    wrong = {"FAR": place | {"position": [0, 0, 1e30]}, "LONG": place | {"fovy_deg": 10**400}}
+    for name, keyframe in wrong.items():
+        (tmp_path / name).write_text(json.dumps({"keyframes": [keyframe]}), encoding="utf-8")
+    given = [str(tmp_path / word) if word in wrong else word for word in words]
+    assert animate.main([str(run), "--motion", str(opening(tmp_path / "a.npz")), *given]) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("Hello there!", "hello-there"), ("日本語", "日本語"), ("Привет, мир", "привет-мир"), ("...", "text")],
+)
+def test_films_of_texts_are_named_in_any_script(text: str, name: str) -> None:
+    given = animate.parser().parse_args(["RUN", "--text", text])
+    assert name_of(given) == name
+
+
+def test_only_what_is_shown_is_listened_to(run: Path, tmp_path: Path) -> None:
+    """--seconds of a long speech: lips as in the whole of it, without hearing the whole."""
+    sound = click(tmp_path / "a.wav", 0.0, 30.0)
+    heard: list[float] = []
+    listened = motion_of_speech.recording_of
+
+    def listening(audio: Any, **more: Any) -> Recording:
+        heard.append(audio.seconds)
+        return listened(audio, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(motion_of_speech, "recording_of", listening)
+        assert call(run, "--audio", sound, "--seconds", "1", "--fps", "10", "--out", tmp_path / "a.mp4") == 0
+    assert heard == [pytest.approx(2.0, abs=0.01)]
+    assert len(frames_of(tmp_path / "a.mp4")) == 10
+
+
+def test_a_polite_kill_leaves_nothing(run: Path, tmp_path: Path) -> None:
+    import os
+    import signal
+    import sys
+    import time
+
+    motion = opening(tmp_path / "a.npz", frames=2000)
+    out = tmp_path / "out"
+    out.mkdir()
+    words = [str(run), "--motion", str(motion), "--size", "256", "--out", str(out / "a.mp4")]
+    process = subprocess.Popen([sys.executable, "-m", "headstudio.animate", *words], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list(out.glob("*.partial.mp4")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert list(out.glob("*.partial.mp4"))
+    process.send_signal(signal.SIGTERM)
+    told = process.communicate(timeout=60)[1]
+    assert process.returncode == 128 + signal.SIGTERM
+    assert told.rstrip().endswith("Stopped; the film was not finished, and nothing of it stays.")
+    assert os.listdir(out) == []

@@ -44,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
         "--pose", metavar="POSE", help="rest, mouth_open, blink, smile, turned, or ARKit's weights: jawOpen=0.6"
     )
     top.add_argument("--motion", type=Path, metavar="FILE", help="a recording (docs/motion.md; default: the run's own)")
+    top.add_argument("--motion-fps", type=float, help="frames a second of a recording that does not say its own")
     top.add_argument(
         "--fps", type=float, help="frames a second of the motion (default: the file's, or the run's films')"
     )
@@ -80,10 +81,12 @@ def _export(chosen: argparse.Namespace) -> str:
     axes = _known("--axes", chosen.axes or next(iter(AXES)), AXES)
     _check_options(chosen, form)
     from headstudio.export.place import checked_place, size_of
+    from headstudio.files import require_free_of
     from headstudio.opened import open_run
 
     opened = open_run(chosen.run)
     path = checked_place(opened.paths.root, chosen.out, form, chosen.format)
+    require_free_of(path, [*opened.paths.files(), chosen.motion, chosen.sound], "--out")
     keywords = {"axes": axes, "sound": chosen.sound, **_moves(chosen, form, opened)}
     try:
         told = form.write()(opened, path, **{name: keywords[name] for name in form.takes})
@@ -102,21 +105,24 @@ def _known(option: str, name: str, table: dict[str, Any]) -> Any:
 
 def _check_options(chosen: argparse.Namespace, form: Format) -> None:
     """What is given must be of use to this format."""
-    needs = {"pose": "pose", "axes": "axes", "motion": "motion", "fps": "motion", "seconds": "motion", "sound": "sound"}
+    needs = {"pose": "pose", "axes": "axes", "motion": "motion", "sound": "sound"}
+    needs |= dict.fromkeys(("motion_fps", "fps", "seconds"), "motion")
     for option, kind in needs.items():
         if getattr(chosen, option) is not None and kind not in form.takes:
             able = ", ".join(name for name, other in FORMATS.items() if kind in other.takes)
-            raise UserError(f"--{option} has no meaning for --format {chosen.format}; it has for {able}.")
+            raise UserError(
+                f"--{option.replace('_', '-')} has no meaning for --format {chosen.format}; it has for {able}."
+            )
 
 
 def _moves(chosen: argparse.Namespace, form: Format, opened: OpenedRun) -> dict[str, Any]:
     """The pose and the film, as far as the format takes them."""
     from headstudio.export.moves import film_from, pose_from
 
-    asked = [chosen.motion, chosen.fps, chosen.seconds] != [None, None, None]
+    asked = any(value is not None for value in (chosen.motion, chosen.fps, chosen.seconds))
     moved: dict[str, Any] = {"motion": None}
     if "motion" in form.takes and (asked or form.always_moves):
-        moved["motion"] = film_from(opened, chosen.motion, chosen.fps, chosen.seconds)
+        moved["motion"] = film_from(opened, chosen.motion, chosen.fps, chosen.seconds, file_fps=chosen.motion_fps)
     if "pose" in form.takes:
         moved["pose"] = pose_from(opened.head, chosen.pose or "rest")
     return moved

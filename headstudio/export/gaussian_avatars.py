@@ -51,7 +51,8 @@ def write_gaussian_avatar(opened: OpenedRun, path: Path, *, pose: Pose, motion: 
         motion: the time steps, which its viewer plays.
 
     Raises:
-        UserError: for a head that is not FLAME, or a representation other than rigged Gaussians.
+        UserError: for a head that is not FLAME, a representation other than rigged Gaussians, or a folder that holds
+            something else than such an avatar.
     """
     from headstudio.avatar.rigged import RiggedGaussians
 
@@ -60,6 +61,9 @@ def write_gaussian_avatar(opened: OpenedRun, path: Path, *, pose: Pose, motion: 
     if not isinstance(avatar, RiggedGaussians):
         raise UserError("--format gaussian-avatars needs Gaussians on triangles (representation=f3dgs).")
     path.mkdir(exist_ok=True)
+    there = {file.name for file in path.iterdir()}
+    if there and there != {POINTS, PARAMETERS}:
+        raise UserError(f"--out {path} holds other files, such as {min(there)}; name a new or empty folder.")
     poses = pose if motion is None else motion.poses
     arrays = io.BytesIO()
     fps = 1.0 if motion is None else motion.fps

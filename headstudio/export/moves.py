@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headstudio.cli import nearest
+from headstudio.drivers import as_option
 from headstudio.errors import UserError
 from headstudio.motion import FACE_JOINTS
 from headstudio.types import Pose
 
 if TYPE_CHECKING:
     from headstudio.head.model import HeadModel
+    from headstudio.motion.recording import Recording
     from headstudio.opened import OpenedRun
 
 log = logging.getLogger("headstudio")
@@ -62,7 +64,9 @@ def pose_from(head: HeadModel, text: str) -> Pose:
     return pose
 
 
-def film_from(opened: OpenedRun, file: Path | None, fps: float | None, seconds: float | None) -> Film:
+def film_from(
+    opened: OpenedRun, file: Path | None, fps: float | None, seconds: float | None, *, file_fps: float | None = None
+) -> Film:
     """A recording on the run's head, or the run's own kind of film.
 
     Args:
@@ -71,17 +75,23 @@ def film_from(opened: OpenedRun, file: Path | None, fps: float | None, seconds: 
             seed, so that it is the film in its directory.
         fps: frames a second; None is the file's own, or that of the run's films.
         seconds: at most so many; None is all of the file, or as long as the run's films.
+        file_fps: frames a second of a file that does not say its own; None is what is usual for its format.
 
     Raises:
         UserError: the file is missing or no motion, nothing in it moves this head, a number is not above 0, or no frame
             is left.
     """
-    for name, value in (("--fps", fps), ("--seconds", seconds)):
+    if file is None and file_fps is not None:
+        raise UserError(f"--motion-fps {file_fps:g} is for --motion, which is not given.")
+    for name, value in (("--fps", fps), ("--seconds", seconds), ("--motion-fps", file_fps)):
         if value is not None and not (math.isfinite(value) and value > 0):
             raise UserError(f"{name} {value:g} must be a number above 0.")
     if fps is not None and seconds is not None and round(fps * seconds) < 1:
         raise UserError(f"--seconds {seconds:g} at --fps {fps:g} is less than one frame.")
-    return _own_film(opened, fps, seconds) if file is None else _recorded(opened.head, file, fps, seconds)
+    if file is None:
+        return _own_film(opened, fps, seconds)
+    recording = _read(file.expanduser(), file_fps)
+    return _recorded(opened.head, recording, str(file), fps, seconds)
 
 
 def _own_film(opened: OpenedRun, fps: float | None, seconds: float | None) -> Film:
@@ -95,18 +105,24 @@ def _own_film(opened: OpenedRun, fps: float | None, seconds: float | None) -> Fi
     return Film(poses, fps, "the run's own motion")
 
 
-def _recorded(head: HeadModel, file: Path, fps: float | None, seconds: float | None) -> Film:
+def _read(file: Path, fps: float | None) -> Recording:
     from headstudio.motion.files import READABLE, motion_files, read_recordings
-    from headstudio.motion.transfer import losses, pose_of_recording
 
-    file = file.expanduser()
     if not motion_files(file):
         why = "holds no motion" if file.is_dir() else "does not exist"
         raise UserError(f"--motion {file} {why}; name {READABLE}.")
-    found = read_recordings([file], fps=None)
-    recording = found[0]
+    try:
+        found = read_recordings([file], fps=fps)
+    except UserError as error:
+        raise UserError(as_option(str(error))) from error
     if len(found) > 1:
-        log.warning("%s holds %d recordings; this is the first, %s.", file, len(found), recording.source)
+        log.warning("%s holds %d recordings; this is the first, %s.", file, len(found), found[0].source)
+    return found[0]
+
+
+def _recorded(head: HeadModel, recording: Recording, file: str, fps: float | None, seconds: float | None) -> Film:
+    from headstudio.motion.transfer import losses, pose_of_recording
+
     for sentence in losses(head, recording):
         log.warning(sentence)
     if fps is not None and fps != recording.fps:
@@ -119,7 +135,7 @@ def _recorded(head: HeadModel, file: Path, fps: float | None, seconds: float | N
         raise UserError(
             f"--motion {file}: nothing in it moves this head ({', '.join(FACE_JOINTS)} and its expressions)."
         )
-    return Film(poses, recording.fps, str(file))
+    return Film(poses, recording.fps, file)
 
 
 def _weight(part: str) -> tuple[str, float]:

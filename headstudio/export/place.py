@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import uuid
 from pathlib import Path
 
 from headstudio.errors import UserError
 from headstudio.export.formats import Format
+from headstudio.files import require_writable
 
 FOLDER = "export"
 """Beside the avatar, in the run's directory."""
@@ -37,7 +37,7 @@ def checked_place(root: Path, out: Path | None, form: Format, name: str) -> Path
         raise UserError(f"--out {out} is a file, and --format {name} writes a folder.")
     if not out.parent.is_dir():
         raise UserError(f"--out {out}: there is no folder {out.parent}; make it, or name another place.")
-    _check_writable(out if out.is_dir() else out.parent)
+    require_writable(out if out.is_dir() else out.parent, "--out")
     return out
 
 
@@ -51,12 +51,3 @@ def _make(folder: Path) -> None:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder} cannot be made ({error.strerror}); name another place with --out.") from error
-
-
-def _check_writable(folder: Path) -> None:
-    probe = folder / f".writable-{uuid.uuid4().hex}"
-    try:
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written ({error.strerror}); name another place with --out.") from error

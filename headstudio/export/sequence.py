@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,7 @@ def write_sequence(opened: OpenedRun, path: Path, *, motion: Film, axes: Axes) -
         "up": "-y" if axes.signs[1] < 0 else "y",
         "files": "frame_%04d.ply",
     }
+    put(path / ABOUT, _text(about, 0))  # from now on the frames are known for ours, even if this process is killed
     count = 0
     with StopRequest() as stop, Progress(0, len(motion)) as progress:
         for frame in range(len(motion)):
@@ -55,21 +57,26 @@ def write_sequence(opened: OpenedRun, path: Path, *, motion: Film, axes: Axes) -
             put(path / FRAME.format(frame), ply_bytes(splats_of(avatar, pose, axes)))
             count += 1
             progress.show(frame, {})
-    put(path / ABOUT, json.dumps(about | {"frames": count}, indent=2, ensure_ascii=False) + "\n")
+    put(path / ABOUT, _text(about, count))
     if count < len(motion):
         raise Interrupted(f"Stopped: {count} of {len(motion)} frames are complete in {path}.", stop.requested)
     return f"{count} frames at {motion.fps:g} a second, {avatar.num_gaussians:,} Gaussians each"
 
 
+def _text(about: dict[str, Any], frames: int) -> str:
+    return json.dumps(about | {"frames": frames}, indent=2, ensure_ascii=False) + "\n"
+
+
 def prepare(folder: Path) -> None:
-    """Make the folder, or remove the sequence that lies in it.
+    """Make the folder, or remove the sequence that lies in it: frames beside a `sequence.json`.
 
     Raises:
         UserError: if something else lies there.
     """
     folder.mkdir(exist_ok=True)
     there = list(folder.iterdir())
-    frames = [file for file in there if file.name.startswith("frame_") and file.suffix == ".ply"]
+    ours = (folder / ABOUT).is_file()
+    frames = [file for file in there if ours and re.fullmatch(r"frame_\d{4,}\.ply", file.name)]
     others = [file.name for file in there if file not in frames and file.name != ABOUT]
     if others:
         raise UserError(f"--out {folder} holds other files, such as {sorted(others)[0]}; name a new or empty folder.")

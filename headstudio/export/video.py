@@ -34,7 +34,8 @@ def write_mp4(
         fps: frames a second.
         factor: how much every frame is enlarged (Lanczos).
         quality: from 0 to 10, as imageio-ffmpeg reads it.
-        sound: a file with sound that begins with the first frame; the film ends with the shorter of the two.
+        sound: a file with sound that begins with the first frame; cut, or followed by silence, where it is not as long
+            as the pictures.
 
     Raises:
         ValueError: if there are no frames or their sizes differ.
@@ -62,7 +63,7 @@ def write_mp4(
                     audio_path=None if sound is None else str(sound),
                     audio_codec="aac",
                     output_params=[
-                        *([] if sound is None else ["-shortest"]),
+                        *([] if sound is None else ["-af", "apad", "-shortest"]),
                         *("-movflags", "+faststart", "-fflags", "+bitexact"),
                     ],
                 )

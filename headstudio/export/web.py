@@ -111,6 +111,12 @@ def _check_arguments(path: Path, fps: float, sound: Path | None) -> None:
             raise UserError(f"The sound {sound} must be a file that browsers play: {', '.join(SOUNDS)}.")
         if not sound.is_file():
             raise UserError(f"There is no sound file {sound}.")
+        from headstudio.speech.audio import require_sound
+
+        try:
+            require_sound(sound)
+        except UserError as error:
+            raise UserError(str(error).replace("audio=", "The sound ", 1)) from error
 
 
 def _poses(head: HeadModel, motion: Pose | Recording | None, fps: float, joints: Sequence[str]) -> Pose:

@@ -28,6 +28,8 @@ from headstudio.motion.recording import NotFinite, Recording, rotations_at
 Array = NDArray[Any]
 log = logging.getLogger(__name__)
 FPS = 60.0  # of the app, unless its timecodes count otherwise
+RATES = (24.0, 25.0, 30.0, 50.0, FPS)  # that timecodes count up to
+LONGEST_GAP_S = 60.0  # between two frames of one take
 HEAD = ("HeadYaw", "HeadPitch", "HeadRoll")
 EYES = tuple(f"{side}Eye{turn}" for side in ("Left", "Right") for turn in ("Yaw", "Pitch", "Roll"))
 TIMES = {"timecode": None, "time": 1.0, "seconds": 1.0, "timestamp_ms": 1e-3}  # and the unit in seconds
@@ -85,19 +87,26 @@ def read(path: Path, fps: float | None) -> Recording:
 def write(path: Path, recording: Recording) -> None:
     """Write a recording's ARKit weights and neck as Live Link Face does; the eyes' own turns are written as 0.
 
+    A timecode says its frame rate only by counting up to it: a motion of another rate than `RATES` is brought to the
+    first of them that it divides (or nearly is), else to 60, and the first frame is the last one of a second.
+
     Raises:
         UserError: the recording has no ARKit weights.
     """
     if recording.arkit is None:
         raise UserError(f"{recording.source} has no ARKit weights, which a .csv is made of; write an .npz instead.")
+    shares = {rate: rate / recording.fps for rate in RATES}
+    per_second = next((rate for rate, share in shares.items() if abs(share - max(1, round(share))) < 0.01), FPS)
+    if per_second != recording.fps:
+        recording = recording.resampled(per_second)
+    assert recording.arkit is not None
     neck = np.zeros((len(recording), 3)) if recording.neck is None else angles_of(recording.neck)
-    per_second = max(1, round(recording.fps))
     with path.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         pascal = [name[0].upper() + name[1:] for name in APPLE_ORDER]
         table.writerow(["Timecode", "BlendShapeCount", *pascal, *HEAD, *EYES])
         for frame, (weights, angles) in enumerate(zip(recording.arkit, neck, strict=True)):
-            seconds, rest = divmod(frame, per_second)
+            seconds, rest = divmod(frame + round(per_second) - 1, round(per_second))
             clock = f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}:{rest:02d}.000"
             shown = [f"{weights[INDEX[name]]:.6f}" for name in APPLE_ORDER] + [f"{angle:.6f}" for angle in angles]
             table.writerow([clock, len(APPLE_ORDER) + 9, *shown, *["0.000000"] * len(EYES)])
@@ -150,7 +159,7 @@ def _frames(
     cells = [(line, row[lower.index(kind)]) for line, row in rows]
     if (unit := TIMES[kind]) is None:
         clocks = np.array([_timecode(path, line, cell) for line, cell in cells])
-        rate = fps or _rate(path, clocks[:, 1])
+        rate = _rate(path, clocks, fps)
         seconds = clocks[:, 0] + clocks[:, 1] / rate
         seconds = seconds + 86400.0 * np.cumsum(np.diff(seconds, prepend=seconds[0]) < -43200.0)  # past midnight
     else:
@@ -159,6 +168,12 @@ def _frames(
         rate = fps or (round(1.0 / step, 3) if step > 0 else FPS)
     if (back := np.flatnonzero(np.diff(seconds) < 0)).size:
         raise UserError(f"{path}, line {cells[back[0] + 1][0]}: {kind} goes back in time.")
+    if (apart := np.flatnonzero(np.diff(seconds) > LONGEST_GAP_S)).size:
+        gap = np.diff(seconds)[apart[0]]
+        raise UserError(
+            f"{path}, line {cells[apart[0] + 1][0]}: {kind} jumps by {gap:.0f} s; if these are two takes, cut the file "
+            "there."
+        )
     return float(rate), (seconds - seconds[0]) * rate
 
 
@@ -171,15 +186,30 @@ def _timecode(path: Path, line: int, cell: str) -> tuple[float, float]:
     return 3600.0 * hours + 60.0 * minutes + seconds, frames
 
 
-def _rate(path: Path, frames: Array) -> float:
-    """The usual rate that frames within a second count up to; the app's own where the take is too short to tell."""
-    highest = float(np.floor(frames).max()) + 1.0
-    for rate in (24.0, 25.0, 30.0, 50.0, FPS):
-        if 0.8 * rate < highest <= rate:
-            return rate
-    if highest < FPS:
+def _rate(path: Path, clocks: Array, fps: float | None) -> float:
+    """The usual rate that frames within a second count up to; the app's own where the take is too short to tell.
+
+    Args:
+        path: for messages.
+        clocks: (T, 2) seconds, and frames within the second.
+        fps: what the user says.
+
+    Raises:
+        UserError: the user says another rate than the frames count up to.
+    """
+    highest = float(np.floor(clocks[:, 1]).max()) + 1.0
+    whole = len(np.unique(clocks[:, 0])) > 1  # it has seen the end of a second
+    counted = next((rate for rate in RATES if whole and 0.8 * rate < highest <= rate), None)
+    if fps is not None:
+        if highest > math.ceil(fps) or (counted is not None and highest < 0.8 * fps):
+            raise UserError(
+                f"motion.fps={fps:g} contradicts {path}, whose timecodes count {highest:g} frames in a second; leave "
+                "motion.fps=null."
+            )
+        return fps
+    if counted is None and highest < FPS:
         log.warning("%s is too short to tell its frame rate; taken for %g a second", path, FPS)
-    return max(highest, FPS)
+    return counted or max(highest, FPS)
 
 
 def _filled(source: str, rate: float, frames: Array, weights: Array, head: Array | None) -> Recording:

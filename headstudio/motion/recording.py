@@ -34,7 +34,7 @@ class Recording:
 
     Args:
         source: the file (and what is within it), for messages.
-        fps: frames per second, above 0.
+        fps: frames per second, from 0.1 to 10,000.
         expression: (T, E) coefficients of FLAME's expression space, in its own units (standard deviations).
         arkit: (T, 52) weights in the order of `ARKIT_NAMES`, 0 to 1.
         root: (T, 3) turn of the whole head with its neck.
@@ -58,8 +58,8 @@ class Recording:
     shape: Array | None = None
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.fps) and self.fps > 0):
-            raise UserError(f"{self.source}: fps={self.fps} must be a number above 0.")
+        if not 0.1 <= self.fps <= 10_000:
+            raise UserError(f"{self.source}: fps={self.fps} must be a number from 0.1 to 10000.")
         for name, width in {"expression": None, "arkit": len(ARKIT_NAMES), **dict.fromkeys(ROTATIONS, 3)}.items():
             value = getattr(self, name)
             if value is not None:

@@ -43,8 +43,12 @@ class Audio:
         return len(self.samples) / self.rate_hz
 
 
-def read_audio(path: Path | str) -> Audio:
+def read_audio(path: Path | str, *, seconds: float | None = None) -> Audio:
     """The first track of sound in a file that ffmpeg reads, at 16 kHz, all channels mixed into one.
+
+    Args:
+        path: the file.
+        seconds: how much of it is read, from its start; None is all of it.
 
     What may make the mouth worse (silence, clipping, very quiet sound, a telephone's 8 kHz, a file that ends before
     the length that it states) and sound that takes long is told in a warning.
@@ -52,23 +56,33 @@ def read_audio(path: Path | str) -> Audio:
     Raises:
         UserError: when there is no such file, it is no sound, it has no track of sound, or no sample in it.
     """
-    path = Path(path)
+    samples, told = _read(Path(path), seconds)
+    audio = Audio(np.clip(np.nan_to_num(samples), -1.0, 1.0), RATE_HZ, str(path))
+    _warn(audio, told, seconds)
+    return audio
+
+
+def require_sound(path: Path) -> None:
+    """Raises as `read_audio`, of which it reads a second, where a sound is only heard."""
+    _read(path, 1.0)
+
+
+def _read(path: Path, seconds: float | None) -> tuple[NDArray[np.float32], str]:
+    """Samples, at least one, and what ffmpeg tells."""
     if not path.exists():
         raise UserError(f"audio={path}: there is no such file; give a file with sound ({_KINDS}).")
     if path.is_dir():
         raise UserError(f"audio={path} is a folder; give one file with sound ({_KINDS}).")
     if path.stat().st_size == 0:
         raise UserError(f"audio={path} is empty (0 bytes); give a file with sound ({_KINDS}).")
-    content, told = _decoded(path)
+    content, told = _decoded(path, seconds)
     samples = np.frombuffer(content[: len(content) // 4 * 4], "<f4").astype(np.float32)
     if len(samples) == 0:
         raise UserError(f"audio={path} has zero length: there is no sound in it.")
-    audio = Audio(np.clip(np.nan_to_num(samples), -1.0, 1.0), RATE_HZ, str(path))
-    _warn(audio, told)
-    return audio
+    return samples, told
 
 
-def _decoded(path: Path) -> tuple[bytes, str]:
+def _decoded(path: Path, seconds: float | None) -> tuple[bytes, str]:
     """Little-endian float32 at `RATE_HZ`, and what ffmpeg tells."""
     import imageio_ffmpeg
 
@@ -76,7 +90,17 @@ def _decoded(path: Path) -> tuple[bytes, str]:
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostdin", "-protocol_whitelist", "file,pipe"]
     # One channel is the mean of all; by default ffmpeg lets the mix of float channels exceed 1
     mixed = f"aresample={RATE_HZ}:out_chlayout=mono:rematrix_maxval=1.0"
-    command += ["-i", source, "-map", "0:a:0", "-vn", "-af", mixed, "-f", "f32le", "pipe:1"]
+    command += [
+        "-i",
+        source,
+        "-map",
+        "0:a:0",
+        "-vn",
+        "-af",
+        mixed,
+        *([] if seconds is None else ["-t", f"{seconds:.3f}"]),
+    ]
+    command += ["-f", "f32le", "pipe:1"]
     done = subprocess.run(command, capture_output=True, check=False)
     told = done.stderr.decode("utf-8", "replace")
     if done.returncode == 0:
@@ -92,7 +116,7 @@ def _decoded(path: Path) -> tuple[bytes, str]:
     raise UserError(f"audio={path} is not a sound that ffmpeg reads ({reason}); give {_KINDS}.")
 
 
-def _warn(audio: Audio, told: str) -> None:
+def _warn(audio: Audio, told: str, seconds: float | None) -> None:
     samples, source = audio.samples, audio.source
     loudest = _loudest(samples)
     if loudest < _SILENT:
@@ -105,8 +129,9 @@ def _warn(audio: Audio, told: str) -> None:
     if (rate := _RATE.search(told)) and int(rate[1]) <= _TELEPHONE_HZ:
         log.warning("%s has %s Hz, as a telephone: s and f are hard to hear in it.", source, rate[1])
     if (stated := _DURATION.search(told)) is not None:
-        hours, minutes, seconds = (float(part) for part in stated.groups())
-        whole = 3600.0 * hours + 60.0 * minutes + seconds
+        hours, minutes, rest = (float(part) for part in stated.groups())
+        whole = 3600.0 * hours + 60.0 * minutes + rest
+        whole = whole if seconds is None else min(whole, seconds)
         if audio.seconds < 0.95 * whole - 0.1:
             log.warning(
                 "%s says that it lasts %.1f s but ends after %.1f s: it is cut off.", source, whole, audio.seconds

@@ -55,6 +55,8 @@ def recording_of_video(
     called = f"--video {path.name}"
     track = follow(_shown(film, rate, seconds), rate, mirror=mirror, called=called)
     if len(track) < 2:
+        if seconds is not None and seconds < 2 / rate <= film.seconds:
+            raise UserError(f"--seconds {seconds:g} of --video {path} are a single picture; take more of it.")
         raise UserError(f"--video {path} holds a single picture; it must be a film.")
     return recording_of_track(track, str(path), calibrate=calibrate)
 

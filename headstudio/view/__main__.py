@@ -17,6 +17,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from headstudio.drivers import as_option
 from headstudio.errors import UserError
 
 
@@ -42,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument(
         "--motion", type=Path, action="append", default=[], help="a recorded motion; several may be given"
     )
+    found.add_argument("--motion-fps", type=float, help="frames a second of a motion that does not say its own")
     found.add_argument("--audio", type=Path, action="append", default=[], help="speech that the head says aloud")
     found.add_argument("--port", type=int, default=8080, help="the one port that is used (default: %(default)s)")
     found.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in (default: %(default)s)")
@@ -50,9 +52,10 @@ def parser() -> argparse.ArgumentParser:
 
 def _view(given: argparse.Namespace) -> int:
     from headstudio.motion.files import read_file
-    from headstudio.view.subject import runs_in
+    from headstudio.view.subject import Subject, runs_in, told_apart
 
-    runs = list(dict.fromkeys(run for folder in given.runs for run in runs_in(folder.expanduser())))
+    found = [run for folder in given.runs for run in runs_in(folder.expanduser())]
+    runs = list({run.resolve(): run for run in found}.values())
     for name, paths in (("--motion", given.motion), ("--audio", given.audio)):
         if missing := next((path for path in paths if not path.is_file()), None):
             raise UserError(f"{name} {missing} is no file.")
@@ -61,12 +64,19 @@ def _view(given: argparse.Namespace) -> int:
     from headstudio.view.app import Viewer
     from headstudio.view.motions import Motion, spoken
 
-    motions = {path.name: Motion(read_file(path, fps=None)[0]) for path in given.motion}
-    motions |= {path.name: spoken(path) for path in given.audio}
+    files = list(dict.fromkeys([*given.motion, *given.audio]))
+    names = dict(zip(files, told_apart(files), strict=True))
+    motions: dict[str, Motion] = {}
+    try:
+        motions |= {names[path]: Motion(read_file(path, fps=given.motion_fps)[0]) for path in given.motion}
+        motions |= {names[path]: spoken(path) for path in given.audio}
+    except UserError as error:
+        raise UserError(as_option(str(error)).replace("audio=", "--audio ", 1)) from error
+    first = {run: Subject(run) for run in runs[:2]}  # what is shown first is there before the page is
     import viser
 
     server = viser.ViserServer(host=given.host, port=given.port, label="headstudio", verbose=False)
-    viewer = Viewer(server, runs, motions)
+    viewer = Viewer(server, runs, motions, first)
     logging.info("http://%s:%d  (Ctrl-C closes it)", given.host, server.get_port())
     try:
         viewer.serve()
@@ -81,7 +91,11 @@ def require_free(host: str, port: int) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except (OSError, OverflowError) as problem:
+        except socket.gaierror:
+            raise UserError(f"--host {host} is no address of this machine; 127.0.0.1 or 0.0.0.0 is.") from None
+        except OverflowError:
+            raise UserError(f"--port {port} does not exist: ports go from 0 to 65535.") from None
+        except OSError as problem:
             raise UserError(f"--port {port} of {host} cannot be had ({problem}); name another, --port 8081.") from None
 
 

@@ -7,7 +7,9 @@ import logging
 import mimetypes
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from headstudio.errors import UserError
@@ -18,7 +20,7 @@ from headstudio.view.motions import FPS, Motion
 from headstudio.view.panel import SPEEDS, FacePanel, LayerPanel
 from headstudio.view.player import Player
 from headstudio.view.stage import Stage
-from headstudio.view.subject import Subject
+from headstudio.view.subject import Subject, told_apart
 
 if TYPE_CHECKING:
     from viser import ViserServer
@@ -36,11 +38,18 @@ class Viewer:
         server: viser's.
         runs: the runs to choose from; the first is shown, and the second beside it if there are just two.
         motions: by name, beside the run's own.
+        subjects: of the runs that have been loaded already.
     """
 
-    def __init__(self, server: ViserServer, runs: list[Path], motions: dict[str, Motion]) -> None:
-        self._server, self._runs = server, {path.name: path for path in runs}
-        self._subjects: dict[Path, Subject] = {}
+    def __init__(
+        self,
+        server: ViserServer,
+        runs: list[Path],
+        motions: dict[str, Motion],
+        subjects: Mapping[Path, Subject] = MappingProxyType({}),
+    ) -> None:
+        self._server, self._runs = server, dict(zip(told_apart(runs), runs, strict=True))
+        self._subjects = dict(subjects)
         self.motions: dict[str, Motion] = {OWN: Motion(), **motions}
         self.player, self.stage = Player(), Stage(server)
         self._dirty = threading.Event()
@@ -183,7 +192,7 @@ class Viewer:
             except UserError as problem:
                 self._say(str(problem).replace(f"{folder}/", ""))
                 return
-        self.motions[path.name] = Motion(recording)
+        self.motions[path.name] = Motion(recording)  # in place of one of this name: the file that was edited
         self._motion.options = tuple(self.motions)
         self._choose_motion(path.name)
         self.toggle_play()

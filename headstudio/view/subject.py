@@ -28,6 +28,7 @@ class Subject:
     def __init__(self, folder: Path) -> None:
         self.paths = RunPaths(folder)
         self._run = open_run(folder) if self.paths.done.exists() else OpenedRun(self.paths, read_setting(self.paths))
+        self.head = self._run.head
         self.finished = False
         self.avatar: Any = None  # None: nothing has been saved yet
         self._stamp = -1
@@ -40,10 +41,6 @@ class Subject:
         if self.finished:
             return self._run.prompt
         return f"{self._run.prompt} (step {self._step()} of {int(self._run.config.trainer.steps)})"
-
-    @property
-    def head(self) -> Any:
-        return self._run.head
 
     @property
     def run(self) -> OpenedRun:
@@ -101,6 +98,17 @@ class Subject:
             except (ValueError, KeyError):  # half a line
                 continue
         return 0
+
+
+def told_apart(paths: Sequence[Path]) -> list[str]:
+    """The paths' last names, with as many of those before as tell each from the others."""
+    parts = [path.resolve().parts for path in paths]
+    deepest = max((len(names) for names in parts), default=1)
+    for depth in range(1, deepest + 1):
+        found = ["/".join(names[-depth:]) for names in parts]
+        if len(set(found)) == len(set(parts)):
+            return found
+    return [str(path) for path in paths]
 
 
 def runs_in(folder: Path) -> list[Path]:

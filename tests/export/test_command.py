@@ -244,3 +244,56 @@ def test_the_page_says_what_works(command: str, run: Path, talk: Path, monkeypat
     words = [str(run) if word == "RUN" else word for word in command.split()]
     needs_flame = "gaussian-avatars" in words
     assert main(words) == (2 if needs_flame else 0)
+
+
+def test_nothing_that_is_needed_is_overwritten(
+    run: Path, talk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    avatar = (run / "avatar.ply").read_bytes()
+    told = refusal(capsys, run, "--format", "ply", "--out", run / "avatar.ply")
+    assert "avatar.ply is a file that this is made from or that the run needs" in told
+    assert (run / "avatar.ply").read_bytes() == avatar
+    assert main([str(run), "--format", "ply", "--out", str(run / "mine.ply")]) == 0  # but it may lie there
+    assert main([str(run), "--format", "ply", "--out", str(run / "mine.ply")]) == 0
+
+
+def test_a_folder_of_ones_own_frames_is_left_alone(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    words = ("--format", "ply-sequence", "--out", mine)
+    for name in ("frame_scan.ply", "frame_0001.ply"):
+        (mine / name).write_text("mine")
+        assert f"holds other files, such as {name}" in refusal(capsys, run, *words)
+        assert (mine / name).read_text() == "mine"
+        (mine / name).unlink()
+
+
+def test_a_killed_sequence_can_be_made_again(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What tells that the frames are ours is there before the first of them."""
+
+    def killed(self: Progress, step: int, losses: Any) -> None:
+        raise MemoryError
+
+    words = [str(run), "--format", "ply-sequence", "--out", str(tmp_path / "out")]
+    with monkeypatch.context() as patch:
+        patch.setattr(sequence.Progress, "show", killed)
+        with pytest.raises(MemoryError):
+            main(words)
+    assert sorted(os.listdir(tmp_path / "out")) == ["frame_0000.ply", "sequence.json"]
+    assert main(words) == 0
+    assert len(list((tmp_path / "out").glob("*.ply"))) == 4
+
+
+def test_a_recording_without_a_rate_is_told_one(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez(tmp_path / "nofps.npz", jaw=np.linspace(0, 0.3, 9).reshape(3, 3))
+    words = (run, "--format", "ply-sequence", "--motion", tmp_path / "nofps.npz", "--out", tmp_path / "out")
+    assert "say --motion-fps 30" in refusal(capsys, *words)
+    assert main([*map(str, words), "--motion-fps", "12"]) == 0
+    capsys.readouterr()
+    assert json.loads((tmp_path / "out" / "sequence.json").read_text(encoding="utf-8"))["fps"] == 12.0
+    assert "--motion-fps 12 is for --motion" in refusal(capsys, *words[:3], "--motion-fps", "12")
+    assert "--motion-fps has no meaning for --format ply" in refusal(
+        capsys, run, "--format", "ply", "--motion-fps", "1"
+    )

@@ -212,3 +212,15 @@ def test_flames_own_vertices_carry_them(opened_with: Opener, tmp_path: Path) -> 
     means, turns, scales = theirs.on(vertices[0].numpy(), numbers["f"].numpy().astype(np.int64))
     similarity = world_from_flame(numbers["v_template"].numpy())
     assert_same((similarity.points(means), turns, scales * similarity.scale), ours, pose, 2e-5)
+
+
+def test_other_files_are_left_alone(avatar: RiggedGaussians, opened_with: Opener, tmp_path: Path) -> None:
+    """A folder with somebody's tracked parameters is not one that we have written."""
+    parameters = tmp_path / "flame_param.npz"
+    parameters.write_bytes(b"tracked")
+    words: dict[str, Any] = {"pose": avatar.head.neutral_pose(), "motion": None}
+    with pytest.raises(UserError, match=r"holds other files, such as flame_param.npz"):
+        write_gaussian_avatar(opened_with(avatar), tmp_path, **words)
+    assert parameters.read_bytes() == b"tracked"
+    for _ in range(2):  # its own may be replaced
+        write_gaussian_avatar(opened_with(avatar), tmp_path / "new", **words)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import wave
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -187,6 +189,7 @@ def refusals(tmp_path: Path, head: HeadModel) -> list[tuple[str, dict[str, Any]]
         (r"fps=nan", {"fps": float("nan")}),
         (r"talk.txt must be a file that browsers play: .aac", {"sound": text}),
         (r"There is no sound file .*talk.wav", {"sound": tmp_path / "talk.wav"}),
+        (r"The sound .*notes.mp3 is empty", {"sound": silent, "motion": head.neutral_pose(2)}),
         (
             r"expressions \(1, 5\).*takes \(T, 6\) and \(T, 5, 3\)",
             {"motion": Pose(torch.zeros(1, 5), torch.zeros(1, 5, 3))},
@@ -232,9 +235,12 @@ def test_the_lines_of_the_documentation_run(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "RUN" / "config.yaml").write_text(setting, "utf-8")
     (tmp_path / "RUN" / "DONE").write_text("0123456789abcdef", "utf-8")
     write_npz(tmp_path / "talk.npz", Recording(source="talk", fps=30.0, jaw=np.zeros((4, 3))))
-    (tmp_path / "talk.wav").write_bytes(b"RIFF")
+    with wave.open(str(tmp_path / "talk.wav"), "wb") as file:
+        file.setparams((1, 2, 16000, 0, "NONE", ""))
+        file.writeframes(bytes(8000))
     monkeypatch.chdir(tmp_path)
     exec(code, {})
     _, arrays = read_page(tmp_path / "head.html")
     assert len(arrays["film_turns"]) == 4
-    assert "data:audio/wav;base64,UklGRg==" in (tmp_path / "head.html").read_text("utf-8")
+    sound = base64.b64encode((tmp_path / "talk.wav").read_bytes()).decode()
+    assert f"data:audio/wav;base64,{sound}" in (tmp_path / "head.html").read_text("utf-8")

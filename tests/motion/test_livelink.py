@@ -131,3 +131,52 @@ def test_what_is_no_number_or_no_table(tmp_path: Path) -> None:
 def test_tables_in_a_folder_are_not_taken_for_motion(tmp_path: Path) -> None:
     table(tmp_path / "metadata.csv", "name,age", "a,1")
     assert motion_files(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("fps", "rate"),
+    [(5.0, 25.0), (15.0, 30.0), (12.0, 24.0), (29.97, 30.0), (23.976, 24.0), (7.0, 60.0), (120.0, 60.0)],
+)
+def test_other_rates_are_brought_to_one_that_timecodes_tell(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, fps: float, rate: float
+) -> None:
+    written = take(frames=50, fps=fps)
+    write(tmp_path / "a.csv", written)
+    read = one(tmp_path / "a.csv")
+    assert read.fps == rate
+    assert read.seconds == pytest.approx(written.seconds, abs=1.01 / rate)
+    assert np.abs(read.tracks["arkit"] - written.resampled(rate).tracks["arkit"]).max() < 2e-6
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("fps", [24.0, 30.0, 60.0])
+@pytest.mark.parametrize("frames", [2, 22, 26])
+def test_the_shortest_takes_tell_their_rate(tmp_path: Path, fps: float, frames: int) -> None:
+    """The first frame is the last one of a second, so that the second one ends it."""
+    write(tmp_path / "a.csv", take(frames, fps))
+    assert (one(tmp_path / "a.csv").fps, len(one(tmp_path / "a.csv"))) == (fps, frames)
+
+
+def test_a_take_within_a_second_does_not_tell_its_rate(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    lines = [f"14:03:52:{frame:02d}.000,0.5" for frame in range(24)]  # 24 of 60 frames, or all of 24
+    path = table(tmp_path / "a.csv", "Timecode,JawOpen", *lines)
+    assert one(path).fps == 60.0
+    assert "too short to tell its frame rate" in caplog.text
+    assert one(path, fps=24.0).fps == 24.0
+
+
+def test_a_rate_that_contradicts_the_timecodes_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "a.csv", take(150, 60.0))
+    write(tmp_path / "b.csv", take(150, 30.0))
+    for name, fps, counted in (("a.csv", 30.0, 60), ("b.csv", 60.0, 30)):
+        with pytest.raises(UserError, match=rf"motion.fps={fps:g} contradicts .*{name}.* count {counted} frames"):
+            one(tmp_path / name, fps=fps)
+    assert one(tmp_path / "b.csv", fps=29.97).fps == 29.97
+
+
+def test_two_takes_in_one_file_are_told(tmp_path: Path) -> None:
+    first = [f"14:03:{52 + k // 30:02d}:{k % 30:02d}.000,0.5" for k in range(60)]
+    second = [f"14:05:52:{k:02d}.000,0.5" for k in range(10)]
+    path = table(tmp_path / "a.csv", "Timecode,JawOpen", *first, *second)
+    with pytest.raises(UserError, match=r"line 62: timecode jumps by 118 s; if these are two takes"):
+        one(path)

@@ -363,7 +363,7 @@ def faulty(folder: Path, what: str) -> Path:
         ("other's key", r"unknown key rotation"),
         ("no fps", r"x.npz lacks fps"),
         ("two fps", r"fps must be one number"),
-        ("bad fps", r"fps=-30.0 must be a number above 0"),
+        ("bad fps", r"fps=-30.0 must be a number from 0.1"),
         ("no jaw", r"x.npz lacks jaw_pose"),
         ("nan", r"jaw_pose is nan at frame 4"),
         ("eyes", r"eyes_pose has shape \(6, 3\) but must be \(frames, 6\)"),

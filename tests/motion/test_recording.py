@@ -102,7 +102,7 @@ PER_CENT[1, INDEX["mouthSmileLeft"]] = 63.0
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"fps": 0.0, "jaw": ZEROS}, r"talk.npz: fps=0.0 must be a number above 0"),
+        ({"fps": 0.0, "jaw": ZEROS}, r"talk.npz: fps=0.0 must be a number from 0.1 to 10000"),
         ({"fps": math.nan, "jaw": ZEROS}, r"fps=nan must be"),
         ({}, r"talk.npz moves nothing"),
         ({"jaw": ZEROS, "neck": ZEROS[:3]}, r"differ in their number of frames \(neck 3, jaw 4\)"),

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from finished_run import finished
+from omegaconf import OmegaConf
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
@@ -33,7 +34,7 @@ from headstudio.view.face import Face, recording_of
 from headstudio.view.motions import FPS, Motion, spoken
 from headstudio.view.player import Player
 from headstudio.view.splats import UNIT, packed, splats
-from headstudio.view.subject import Subject, runs_in
+from headstudio.view.subject import Subject, runs_in, told_apart
 
 
 @pytest.fixture(scope="module")
@@ -260,3 +261,66 @@ def test_speech_is_played_with_its_sound(tmp_path: Path) -> None:
         assert viewer._sound.content == ""
     finally:
         server.stop()
+
+
+def test_runs_and_motions_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    paths = [tmp_path / "a" / "same", tmp_path / "b" / "same", tmp_path / "b" / "other"]
+    assert told_apart(paths) == ["a/same", "b/same", "b/other"]
+    assert told_apart(paths[1:]) == ["same", "other"]
+    assert told_apart([]) == []
+
+
+def test_two_runs_of_one_name_stand_side_by_side(tmp_path: Path) -> None:
+    viser = pytest.importorskip("viser")
+    runs = [tmp_path / "a" / "run", tmp_path / "b" / "run"]
+    for run in runs:
+        finished(run)
+    server = viser.ViserServer(host="127.0.0.1", port=free_port(), verbose=False)
+    try:
+        viewer = Viewer(server, runs, {}, {run: Subject(run) for run in runs})
+        assert [subject.paths.root for subject in viewer.stage.subjects] == runs
+        assert list(viewer._left.options) == ["a/run", "b/run"]
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--host", "no.such.host.invalid"], "--host no.such.host.invalid is no address of this machine"),
+        (["--port", "99999"], "--port 99999 does not exist: ports go from 0 to 65535"),
+        (["--audio", "TEXT"], "--audio TEXT is not a sound that ffmpeg reads"),
+        (["--motion", "NOFPS"], "say --motion-fps 30"),
+    ],
+)
+def test_what_the_page_cannot_begin_with(
+    tmp_path: Path, words: list[str], told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "TEXT").write_text("no sound", encoding="utf-8")
+    np.savez(tmp_path / "nofps.npz", jaw=np.zeros((3, 3)))
+    finished(tmp_path / "run")
+    given = ["nofps.npz" if word == "NOFPS" else word for word in words]
+    port = [] if "--port" in words else ["--port", str(free_port())]
+    assert command.main([str(tmp_path / "run"), *given, *port]) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1
+
+
+def test_a_head_that_cannot_be_made_is_told_before_the_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    viser = pytest.importorskip("viser")
+    monkeypatch.setattr(viser, "ViserServer", lambda **_: pytest.fail("served"))
+    finished(tmp_path / "run")
+    setting = OmegaConf.load(tmp_path / "run" / "config.yaml")
+    flame: dict[str, Any] = {"_target_": "headstudio.head.flame.load_flame", "path": str(tmp_path / "FLAME")}
+    flame |= {"version": 2020, "gender": "generic", "num_shape": 10, "num_expression": 10}
+    setting.head = flame | {"landmark_path": None, "mask_path": None, "arkit_path": None}
+    OmegaConf.save(setting, tmp_path / "run" / "config.yaml")
+    assert command.main([str(tmp_path / "run"), "--port", str(free_port())]) == 2
+    error = capsys.readouterr().err
+    assert "No FLAME 2020 generic at head.path=" in error
+    assert "The run's setting" in error
+    assert error.count("\n") == 1
