@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headstudio.drivers import DRIVERS, Driven, Driver, name_of
+from headstudio.drivers import DRIVERS, VOICE, WORDS_PER_MINUTE, Driven, Driver, name_of
 from headstudio.errors import UserError
 from headstudio.files import require_free_of, require_writable
 from headstudio.interrupt import stopping_at_once
@@ -40,6 +40,14 @@ if TYPE_CHECKING:
 log = logging.getLogger("headstudio")
 FILMS = (".mp4", ".webp")
 LARGEST_PX = 4096
+OPTIONS_OF = {
+    "voice": "text",
+    "words_per_minute": "text",
+    "motion_fps": "motion",
+    "mirror": "video",
+    "no_calibration": "video",
+    "motion_format": "write_motion",
+}
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -64,10 +72,8 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("run", metavar="RUN", help="a finished run's directory")
     found.add_argument("--audio", type=_path, help="speech: any file with sound; with --motion or --video only heard")
     found.add_argument("--text", help="what espeak-ng says")
-    found.add_argument(
-        "--voice", default="en-us", help="of --text: espeak-ng --voices lists them (default: %(default)s)"
-    )
-    found.add_argument("--words-per-minute", type=int, default=150, help="of --text, 80 to 450 (default: %(default)s)")
+    found.add_argument("--voice", help=f"of --text: espeak-ng --voices lists them (default: {VOICE})")
+    found.add_argument("--words-per-minute", type=int, help=f"of --text, 80 to 450 (default: {WORDS_PER_MINUTE})")
     found.add_argument("--motion", type=_path, help="a recorded motion")
     found.add_argument("--motion-fps", type=float, help="frames a second of a motion that does not say its own")
     found.add_argument("--video", type=_path, help="a film of a face")
@@ -118,8 +124,9 @@ def _driver(given: argparse.Namespace) -> Driver:
         value = getattr(given, name)
         if value is not None and not (math.isfinite(value) and value > 0):
             raise UserError(f"--{name.replace('_', '-')} {value} must be a number above 0.")
-    if given.video is None and (given.mirror or given.no_calibration):
-        raise UserError(f"--{'mirror' if given.mirror else 'no-calibration'} is for --video, which is not given.")
+    for name, of in OPTIONS_OF.items():
+        if getattr(given, name) not in (None, False) and getattr(given, of) is None:
+            raise UserError(f"--{name.replace('_', '-')} is for --{of.replace('_', '-')}, which is not given.")
     given_joints = {name.strip() for name in given.joints.split(",")}
     if wrong := given_joints - {*FACE_JOINTS, "root"} - {""}:
         raise UserError(f"--joints {given.joints}: {min(wrong)} is none of root, {', '.join(FACE_JOINTS)}.")
@@ -127,8 +134,6 @@ def _driver(given: argparse.Namespace) -> Driver:
         raise UserError(f"--out {given.out} must end in {' or '.join(FILMS)}.")
     if given.write_motion is not None:
         format_of(given.write_motion, given.motion_format)
-    elif given.motion_format is not None:
-        raise UserError(f"--motion-format {given.motion_format} is for --write-motion, which is not given.")
     return DRIVERS[sources[0]]
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from headstudio.motion.recording import Recording
 
 log = logging.getLogger("headstudio")
+VOICE, WORDS_PER_MINUTE = "en-us", 150
 AFTER_S = 1.0  # of speech beyond --seconds, which lips prepare for
 
 
@@ -91,10 +92,11 @@ def by_text(given: argparse.Namespace, folder: Path) -> Driven:
     from headstudio.speech.motion import recording_of
     from headstudio.speech.voice import sounds_spoken, speak
 
-    how = {"voice": given.voice, "words_per_minute": given.words_per_minute}
+    voice: str = VOICE if given.voice is None else given.voice
+    speed: int = WORDS_PER_MINUTE if given.words_per_minute is None else given.words_per_minute
     try:
-        sound = speak(given.text, folder / "speech.wav", **how)
-        sounds = sounds_spoken(given.text, **how)
+        sound = speak(given.text, folder / "speech.wav", voice=voice, words_per_minute=speed)
+        sounds = sounds_spoken(given.text, voice=voice, words_per_minute=speed)
     except UserError as error:
         told = str(error).replace("voice=", "--voice ").replace("words_per_minute=", "--words-per-minute ")
         raise UserError(told.replace("text is empty", "--text is empty")) from error

@@ -171,7 +171,13 @@ def test_a_stopped_film_leaves_nothing(run: Path, tmp_path: Path, monkeypatch: p
             ["--motion", "MOTION", "--write-motion", "a.csv", "--motion-format", "talkshow"],
             "--write-motion a.csv must end in .pkl or .npy for --motion-format talkshow",
         ),
-        (["--motion", "MOTION", "--motion-format", "vhap"], "--motion-format vhap is for --write-motion"),
+        (["--motion", "MOTION", "--voice", "fr"], "--voice is for --text, which is not given"),
+        (["--motion", "MOTION", "--words-per-minute", "200"], "--words-per-minute is for --text"),
+        (["--text", "hello", "--motion-fps", "30"], "--motion-fps is for --motion, which is not given"),
+        (
+            ["--motion", "MOTION", "--motion-format", "vhap"],
+            "--motion-format is for --write-motion, which is not given",
+        ),
     ],
 )
 def test_mistakes_are_one_sentence(

@@ -33,6 +33,7 @@ LONGEST_GAP_S = 60.0  # between two frames of one take
 HEAD = ("HeadYaw", "HeadPitch", "HeadRoll")
 EYES = tuple(f"{side}Eye{turn}" for side in ("Left", "Right") for turn in ("Yaw", "Pitch", "Roll"))
 TIMES = {"timecode": None, "time": 1.0, "seconds": 1.0, "timestamp_ms": 1e-3}  # and the unit in seconds
+TOLD_TIMES = ", ".join(TIMES)
 _COLUMNS = {name.lower(): name for name in (*ARKIT_NAMES, *HEAD)}
 # fmt: off
 APPLE_ORDER = (
@@ -66,6 +67,8 @@ def read(path: Path, fps: float | None) -> Recording:
     """
     header, rows = _table(path)
     names = [_COLUMNS.get(name.lower(), "") for name in header]
+    if len(header) == 1 and ";" in header[0]:
+        raise UserError(f"{path} is separated by semicolons; write it with commas.")
     if not set(names) & set(ARKIT_NAMES):
         raise UserError(f"{path} has none of ARKit's 52 names (jawOpen, ...) in its first line: {_some(header)}.")
     if len(set(filter(None, names))) < len(list(filter(None, names))):
@@ -155,6 +158,8 @@ def _frames(
     lower = [name.lower() for name in header]
     kind = next((name for name in TIMES if name in lower), None)
     if kind is None:
+        if fps is None and (unread := next((name for name in header if "time" in name.lower()), None)):
+            log.warning("%s: the column %s is not read (%s are), frames are %g a second", path, unread, TOLD_TIMES, FPS)
         return fps or FPS, np.arange(len(rows), dtype=float)
     cells = [(line, row[lower.index(kind)]) for line, row in rows]
     if (unit := TIMES[kind]) is None:
@@ -181,6 +186,8 @@ def _timecode(path: Path, line: int, cell: str) -> tuple[float, float]:
     """Seconds, and frames within the second, of hours:minutes:seconds:frames."""
     try:
         hours, minutes, seconds, frames = (float(part) for part in cell.replace(";", ":").split(":"))
+        if not math.isfinite(hours + minutes + seconds + frames):
+            raise ValueError
     except ValueError:
         raise UserError(f"{path}, line {line}: Timecode is {cell!r}, not hours:minutes:seconds:frames.") from None
     return 3600.0 * hours + 60.0 * minutes + seconds, frames

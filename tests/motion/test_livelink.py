@@ -180,3 +180,12 @@ def test_two_takes_in_one_file_are_told(tmp_path: Path) -> None:
     path = table(tmp_path / "a.csv", "Timecode,JawOpen", *first, *second)
     with pytest.raises(UserError, match=r"line 62: timecode jumps by 118 s; if these are two takes"):
         one(path)
+
+
+def test_what_other_programs_write_differently_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(UserError, match=r"a\.csv is separated by semicolons; write it with commas"):
+        one(table(tmp_path / "a.csv", "Timecode;JawOpen", "14:03:52:01.000;0.5"))
+    with pytest.raises(UserError, match=r"line 3: Timecode is 'nan:03:52:01', not hours:minutes"):
+        one(table(tmp_path / "b.csv", "Timecode,JawOpen", "14:03:52:00,0.5", "nan:03:52:01,0.5"))
+    assert one(table(tmp_path / "c.csv", "timestamp,JawOpen", "0.0,0.5", "0.5,0.6")).fps == 60.0
+    assert "the column timestamp is not read (timecode, time, seconds, timestamp_ms are)" in caplog.text
