@@ -52,13 +52,20 @@ def by_motion(given: argparse.Namespace, folder: Path) -> Driven:
 
 def by_video(given: argparse.Namespace, folder: Path) -> Driven:
     """A film of a face and its sound, unless --audio is heard instead."""
+    from headstudio.speech.audio import require_sound
     from headstudio.tracking.film import open_film
     from headstudio.tracking.recording import recording_of_video
 
     path, heard = given.video, _heard(given)
     options = {"mirror": given.mirror, "calibrate": not given.no_calibration, "seconds": given.seconds}
     recording = recording_of_video(path, **options)
-    return Driven(recording, heard or (path if open_film(path).has_sound else None))
+    if heard is None and open_film(path).has_sound:
+        try:
+            require_sound(path)
+            heard = path
+        except UserError as error:
+            log.warning("The film is silent: %s", str(error).replace("audio=", "", 1))
+    return Driven(recording, heard)
 
 
 def by_audio(given: argparse.Namespace, folder: Path) -> Driven:

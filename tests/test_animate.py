@@ -8,6 +8,7 @@ import subprocess
 import wave
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -405,3 +406,17 @@ def test_a_polite_kill_leaves_nothing(run: Path, tmp_path: Path) -> None:
     assert process.returncode == 128 + signal.SIGTERM
     assert told.rstrip().endswith("Stopped; the film was not finished, and nothing of it stays.")
     assert os.listdir(out) == []
+
+
+def test_a_film_whose_sound_cannot_be_read_moves_the_head_in_silence(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from headstudio.tracking import film, recording
+
+    (tracked,) = read_file(opening(tmp_path / "a.npz"), fps=None)
+    monkeypatch.setattr(recording, "recording_of_video", lambda *_, **__: tracked)
+    monkeypatch.setattr(film, "open_film", lambda _: SimpleNamespace(has_sound=True))
+    (tmp_path / "me.mp4").write_text("no sound", encoding="utf-8")
+    assert call(run, "--video", tmp_path / "me.mp4", "--out", tmp_path / "a.mp4") == 0
+    assert "The film is silent: " in caplog.text
+    assert len(frames_of(tmp_path / "a.mp4")) == 31
