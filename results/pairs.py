@@ -1,7 +1,7 @@
 """Two arms of an ablation, by interval and test of its page, but claimed after the runs and so without correction.
 
-python results/pairs.py fig7_f3dgs area full coverage      # better arm, than which, by what
-python results/pairs.py beyond all full color_bleeding 1   # in one seed alone
+python results/pairs.py fig7_f3dgs area full coverage               # better arm, than which, by what
+python results/pairs.py fig8_fsds full denoised clip_score 1   # in one seed alone
 """
 
 from __future__ import annotations
