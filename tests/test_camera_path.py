@@ -60,9 +60,9 @@ def test_one_place_is_a_still_camera(tmp_path: Path) -> None:
     [
         ([], "is no camera's path"),
         ("x", "is no camera's path"),
-        ([{**PLACES[0], "position": [0, 1]}], r"keyframe 0 has position=\[0, 1\], where 3 numbers of at most 10000 must be"),
+        ([{**PLACES[0], "position": [0, 1]}], r"keyframe 0 has position=\[0, 1\], where 3 numbers of at most 10000"),
         ([{**PLACES[0], "fovy_deg": 200}], "keyframe 0 has fovy_deg=200"),
-        ([{**PLACES[0], "fovy_deg": "wide"}], "keyframe 0 has fovy_deg='wide', where a number of at most 10000 must be"),
+        ([{**PLACES[0], "fovy_deg": "wide"}], "keyframe 0 has fovy_deg='wide', where a number of at most 10000"),
         ([PLACES[1], PLACES[0]], "keyframe 1 is at 0 s, not later"),
         ([{**PLACES[0], "look_at": PLACES[0]["position"]}], "looks at its own position"),
         ([3], "keyframe 0 has seconds=None"),
