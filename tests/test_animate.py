@@ -109,7 +109,7 @@ def test_sound_begins_with_the_first_frame(run: Path, tmp_path: Path) -> None:
     assert call(run, "--motion", motion, "--audio", sound, "--out", tmp_path / "a.mp4") == 0
     heard = np.abs(sound_of(tmp_path / "a.mp4"))
     assert np.argmax(heard > 0.1) / 16000 == pytest.approx(0.7, abs=0.03)
-    assert len(heard) / 16000 == pytest.approx(61 / 30, abs=0.3)  # and ends with the film (ffmpeg cuts it by packets)
+    assert len(heard) / 16000 == pytest.approx(61 / 30, abs=0.05)  # and ends with the film
 
 
 def test_what_moved_the_head_can_be_kept(run: Path, tmp_path: Path) -> None:
@@ -261,7 +261,7 @@ def test_a_film_is_as_long_as_its_pictures(run: Path, tmp_path: Path, heard_s: f
     assert call(run, "--motion", motion, "--audio", sound, "--out", tmp_path / "a.mp4") == 0
     assert len(frames_of(tmp_path / "a.mp4")) == 61
     heard = np.abs(sound_of(tmp_path / "a.mp4"))
-    assert len(heard) / 16000 == pytest.approx(61 / 30, abs=0.3)  # ffmpeg cuts it by packets
+    assert len(heard) / 16000 == pytest.approx(61 / 30, abs=0.05)
     assert heard[: round(16000 * 0.9 * min(heard_s, 2.0))].max() > 0.1
     assert heard[round(16000 * (heard_s + 0.15)) :].max(initial=0.0) < 0.02
 

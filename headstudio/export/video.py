@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,12 +61,7 @@ def write_mp4(
                     quality=quality,
                     macro_block_size=2,
                     ffmpeg_log_level="error",
-                    audio_path=None if sound is None else str(sound),
-                    audio_codec="aac",
-                    output_params=[
-                        *([] if sound is None else ["-af", "apad", "-shortest"]),
-                        *("-movflags", "+faststart", "-fflags", "+bitexact"),
-                    ],
+                    output_params=["-movflags", "+faststart", "-fflags", "+bitexact"],
                 )
                 writer.send(None)
             if (picture.shape[1], picture.shape[0]) != size:
@@ -76,6 +72,8 @@ def write_mp4(
             raise ValueError(f"there are no frames to write to {path}")
         writer.close()
         _check_complete(partial)
+        if sound is not None:
+            _add_sound(partial, sound, count / fps)
         partial.replace(path)
     except (OSError, StopIteration) as error:
         raise UserError(f"The film {path} could not be written ({error}): is the disk full?") from error
@@ -84,6 +82,24 @@ def write_mp4(
             writer.close()
         partial.unlink(missing_ok=True)
     return count
+
+
+def _add_sound(film: Path, sound: Path, seconds: float) -> None:
+    """Put the sound beside the finished pictures, whose length is known only now; a pipe of them would be cut by it."""
+    import imageio_ffmpeg
+
+    silent = film.with_name(f"{film.stem}.silent{film.suffix}")
+    film.replace(silent)
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin", "-y"]
+    command += ["-i", f"file:{silent}", "-i", f"file:{sound}", "-map", "0:v:0", "-map", "1:a:0", "-c:v", "copy"]
+    command += ["-c:a", "aac", "-af", "apad", "-t", f"{seconds:.6f}", "-movflags", "+faststart", "-fflags", "+bitexact"]
+    try:
+        done = subprocess.run([*command, f"file:{film}"], capture_output=True, text=True, check=False)
+    finally:
+        silent.unlink(missing_ok=True)
+    if done.returncode:
+        raise OSError(" ".join(done.stderr.split())[-200:])
+    _check_complete(film)
 
 
 def _check_complete(path: Path) -> None:

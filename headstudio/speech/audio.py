@@ -46,12 +46,12 @@ class Audio:
 def read_audio(path: Path | str, *, seconds: float | None = None) -> Audio:
     """The first track of sound in a file that ffmpeg reads, at 16 kHz, all channels mixed into one.
 
+    What may make the mouth worse (silence, clipping, very quiet sound, a telephone's 8 kHz, a file that ends before
+    the length that it states) and sound that takes long is told in a warning.
+
     Args:
         path: the file.
         seconds: how much of it is read, from its start; None is all of it.
-
-    What may make the mouth worse (silence, clipping, very quiet sound, a telephone's 8 kHz, a file that ends before
-    the length that it states) and sound that takes long is told in a warning.
 
     Raises:
         UserError: when there is no such file, it is no sound, it has no track of sound, or no sample in it.
@@ -90,17 +90,8 @@ def _decoded(path: Path, seconds: float | None) -> tuple[bytes, str]:
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostdin", "-protocol_whitelist", "file,pipe"]
     # One channel is the mean of all; by default ffmpeg lets the mix of float channels exceed 1
     mixed = f"aresample={RATE_HZ}:out_chlayout=mono:rematrix_maxval=1.0"
-    command += [
-        "-i",
-        source,
-        "-map",
-        "0:a:0",
-        "-vn",
-        "-af",
-        mixed,
-        *([] if seconds is None else ["-t", f"{seconds:.3f}"]),
-    ]
-    command += ["-f", "f32le", "pipe:1"]
+    length = [] if seconds is None else ["-t", f"{seconds:.3f}"]
+    command += ["-i", source, "-map", "0:a:0", "-vn", "-af", mixed, *length, "-f", "f32le", "pipe:1"]
     done = subprocess.run(command, capture_output=True, check=False)
     told = done.stderr.decode("utf-8", "replace")
     if done.returncode == 0:
