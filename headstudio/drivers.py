@@ -97,6 +97,7 @@ def by_text(given: argparse.Namespace, folder: Path) -> Driven:
     """A sentence that espeak-ng speaks; it says which sounds it makes when, so that nobody has to listen."""
     from headstudio.speech.audio import read_audio
     from headstudio.speech.motion import recording_of
+    from headstudio.speech.scripts import unread
     from headstudio.speech.voice import sounds_spoken, speak
 
     voice: str = VOICE if given.voice is None else given.voice
@@ -107,6 +108,8 @@ def by_text(given: argparse.Namespace, folder: Path) -> Driven:
     except UserError as error:
         told = str(error).replace("voice=", "--voice ").replace("words_per_minute=", "--words-per-minute ")
         raise UserError(told.replace("text is empty", "--text is empty")) from error
+    if foreign := unread(given.text, voice):
+        log.warning(foreign.replace("voice=", "--voice "))
     recording = recording_of(read_audio(sound), fps=given.fps, generator=_generator(given), sounds=sounds)
     return Driven(recording, sound)
 

@@ -13,7 +13,7 @@ import pytest
 from scipy.io import wavfile
 
 from headstudio.errors import UserError
-from headstudio.speech import espeak
+from headstudio.speech import espeak, scripts
 from headstudio.speech.audio import read_audio
 from headstudio.speech.voice import program, sounds_spoken, speak
 
@@ -23,7 +23,7 @@ TEXT = "Bob put my map up.\nA problem, -maybe! <b>it's</b> über"
 SAY = """
 import sys
 import numpy as np
-from headstudio.speech import espeak
+from headstudio.speech import espeak, scripts
 spoken = espeak.say(sys.argv[1], voice=sys.argv[2], words_per_minute=int(sys.argv[3]))
 np.savez(sys.argv[4], samples=spoken.samples, starts=[phone.start_s for phone in spoken.phones])
 """
@@ -94,3 +94,33 @@ def test_without_the_program_one_sentence_says_how_to_get_it(tmp_path: Path, mon
     with pytest.raises(UserError, match="apt-get install espeak-ng, or brew install espeak-ng"):
         speak("hello", tmp_path / "a.wav", voice="en-us", words_per_minute=150)
     assert not list(tmp_path.iterdir())
+
+
+SPELT = [
+    ("привет", "en+f3", "voice=en+f3 spells out Cyrillic letters instead of reading the words; voice=ru reads them."),
+    ("hello мир", "de", "spells out Cyrillic letters"),
+    ("こんにちは、世界", "de", "spells out Hiragana and CJK letters instead of reading the words; voice=ja reads them"),
+    ("שלום", "en-us", "voice=he"),
+    ("สวัสดี", "en-us", "voice=th"),
+]
+READ = [("über Café, 123!", "en-us"), ("hello", "ja"), ("привет", "ru-lv"), ("你好", "yue"), ("Ω", "el")]
+PASSED_ON = [("γειά σου", "de"), ("안녕하세요", "en"), ("नमस्ते", "en-us")]  # espeak-ng's voices know another for these
+
+
+@pytest.mark.usefixtures("espeak_ng")
+@pytest.mark.parametrize(("text", "voice", "told"), SPELT)
+def test_words_that_a_voice_spells_out_are_told(text: str, voice: str, told: str) -> None:
+    assert told in scripts.unread(text, voice)
+
+
+@pytest.mark.usefixtures("espeak_ng")
+@pytest.mark.parametrize(("text", "voice"), [*READ, *PASSED_ON])
+def test_words_that_a_voice_reads_are_not_told(text: str, voice: str) -> None:
+    assert scripts.unread(text, voice) == ""
+
+
+@pytest.mark.usefixtures("espeak_ng")
+def test_every_voice_that_is_named_for_a_script_exists() -> None:
+    listed = subprocess.run(["espeak-ng", "--voices"], check=True, capture_output=True, text=True).stdout
+    languages = {line.split()[1].partition("-")[0] for line in listed.splitlines()[1:]}
+    assert {name for names in scripts.VOICES.values() for name in names} <= languages
