@@ -111,17 +111,17 @@ def test_detached_runs_are_watched_cancelled_and_tried_again(shell: Shell) -> No
 
 
 def test_after_the_queue_was_killed_nothing_is_taken_for_done(shell: Shell) -> None:
-    shell.run("n=0,1", "steps=30", "step_s=0.1", "hydra.launcher.detach=true")
-    shell.until(lambda: bool(shell.starts(0, 30)))
+    shell.run("n=0,1", "steps=60", "step_s=0.1", "hydra.launcher.detach=true")
+    shell.until(lambda: bool(shell.starts(0, 60)))
     (queue,) = (
         p for p in psutil.process_iter() if {"headstudio.sweep.queue", str(shell.folder / "sweep")} <= _words(p)
     )
     queue.kill()  # which the system may do a moment later
     shell.until(lambda: shell.states() == {"n0": "running", "n1": "stopped"})  # the run itself goes on
     shell.until(lambda: shell.states() == {"n0": "finished", "n1": "stopped"})
-    shell.run("n=0,1", "steps=30")
-    assert [shell.result(n, 30) for n in (0, 1)] == [expected(n, 30) for n in (0, 1)]
-    assert len(shell.starts(0, 30)) == 1
+    shell.run("n=0,1", "steps=60")
+    assert [shell.result(n, 60) for n in (0, 1)] == [expected(n, 60) for n in (0, 1)]
+    assert len(shell.starts(0, 60)) == 1
 
 
 def _words(process: psutil.Process) -> set[str]:
