@@ -13,7 +13,7 @@ from headstudio.guidance.memory import Saving, explained_oom, unlimited
 from headstudio.guidance.precision import network_dtype
 from headstudio.guidance.prior import Prior
 from headstudio.guidance.sources import fetch
-from headstudio.guidance.vocabulary import VOCABULARY_FILE, load_vocabulary
+from headstudio.guidance.vocabulary import VOCABULARY_FILE, load_colors, load_vocabulary
 
 
 def load_prior(
@@ -36,7 +36,7 @@ def load_prior(
         device: where it will work; `auto` formats and the check of the memory depend on it.
         memory: how to take less memory; None takes all that it wants.
         path: holds `unet`, `vae` (`AutoencoderKL` or our `LinearCodec`), `text_encoder`, `tokenizer`, `scheduler`; may
-            hold `vocabulary.txt`, the words it knows.
+            hold `vocabulary.txt`, the words it knows, and `colors.json`, the colours that it knows of a thing.
         vae_path: another VAE than the model's own, or None.
         controlnet_path: the ControlNet; None takes `<path>/<controlnet_subfolder>` or `<path>/controlnet`, if there.
         controlnet_subfolder: folder inside `controlnet_path`, or None.
@@ -68,6 +68,7 @@ def load_prior(
             **components,
             vocabulary=load_vocabulary(path) if local else None,
             vocabulary_file=str(Path(path) / VOCABULARY_FILE),
+            colors=load_colors(path) if local else None,
             memory=chosen,
         ).to(device)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,6 +32,7 @@ class Prior:
         alphas_cumprod: (T,) float32, the scheduler's alpha bar.
         vocabulary: the words that the prior knows, or None where it takes any.
         vocabulary_file: where they are listed, for messages.
+        colors: which it knows of a thing ("hair"); things that are not in it may have any.
         memory: what is done for less memory; changes no result beyond rounding.
     """
 
@@ -46,6 +47,7 @@ class Prior:
         controlnet: Any | None,
         vocabulary: frozenset[str] | None = None,
         vocabulary_file: str = VOCABULARY_FILE,
+        colors: Mapping[str, Collection[str]] | None = None,
         memory: Memory | None = None,
     ) -> None:
         kind = getattr(scheduler.config, "prediction_type", "epsilon")
@@ -57,7 +59,7 @@ class Prior:
             )
         self.unet, self.vae, self.text_encoder, self.controlnet = unet, vae, text_encoder, controlnet
         self.tokenizer, self.scheduler = tokenizer, scheduler
-        self.vocabulary, self.vocabulary_file = vocabulary, vocabulary_file
+        self.vocabulary, self.vocabulary_file, self.colors = vocabulary, vocabulary_file, colors or {}
         self.predicts_velocity = kind == "v_prediction"
         self.alphas_cumprod = scheduler.alphas_cumprod.float()
         self.picture_size = int(unet.config.sample_size) * 2 ** (len(vae.config.block_out_channels) - 1)

@@ -91,7 +91,7 @@ class ViewPrompts:
             )
         if set(view_text) != set(VIEWS):
             raise UserError(f"prompts.view_text names {', '.join(sorted(view_text))}; it must name {', '.join(VIEWS)}.")
-        require_known_prompt(prompt, prior.vocabulary, file=prior.vocabulary_file)
+        require_known_prompt(prompt, prior.vocabulary, file=prior.vocabulary_file, colors=prior.colors)
         self._front, self._back, self._overhead = front_within_deg, back_beyond_deg, overhead_above_deg
         sentences = dict.fromkeys(VIEWS, prompt) if debias is None else debias(prompt)
         self.perp_neg = perp_neg

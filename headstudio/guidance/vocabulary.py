@@ -1,17 +1,20 @@
-"""Which words a prior knows. A folder with `vocabulary.txt` knows only those; others know everything."""
+"""Which words a prior knows, and which colours of which things. A folder that lists none knows everything."""
 
 from __future__ import annotations
 
+import json
 import logging
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from headstudio.errors import UserError
 
 log = logging.getLogger(__name__)
 
 VOCABULARY_FILE = "vocabulary.txt"
+COLORS_FILE = "colors.json"
 STOP_WORDS = frozenset(
     {"a", "an", "and", "at", "by", "for", "has", "having", "her", "his", "in", "is", "it", "its", "of", "on", "or", "s"}
     | {"that", "the", "to", "who", "with"}
@@ -40,12 +43,47 @@ def check_vocabulary(prompt: str, vocabulary: Collection[str]) -> list[str]:
     return list(unknown)
 
 
-def require_known_prompt(prompt: str, vocabulary: Collection[str] | None, *, file: str) -> None:
-    """Stop an empty or entirely foreign prompt; warn about single unknown words.
+def load_colors(folder: str | Path) -> dict[str, list[str]]:
+    """The colours that each thing had in a prior's captions, from `<folder>/colors.json`; empty without such a file."""
+    file = Path(folder) / COLORS_FILE
+    if not file.is_file():
+        return {}
+    listed: dict[str, list[str]] = json.loads(file.read_text(encoding="utf-8"))
+    return listed
+
+
+def check_colors(prompt: str, colors: Mapping[str, Collection[str]]) -> dict[str, str]:
+    """Thing to colour, for each thing that `prompt` gives a colour that `colors` has for other things only.
+
+    A colour belongs to the next thing within the same words between commas, "and", "or" and "with".
+    """
+    known = {color for listed in colors.values() for color in listed}
+    strange: dict[str, str] = {}
+    for part in re.split(r"[,.;:!?]|\b(?:and|or|with)\b", prompt.lower()):
+        color = ""
+        for word in re.findall(r"[^\W_]+", part):
+            if word in colors:
+                if color and color not in colors[word]:
+                    strange[word] = color
+                color = ""
+            elif word in known:
+                color = word
+    return strange
+
+
+def require_known_prompt(
+    prompt: str,
+    vocabulary: Collection[str] | None,
+    *,
+    file: str,
+    colors: Mapping[str, Collection[str]] = MappingProxyType({}),
+) -> None:
+    """Stop an empty or entirely foreign prompt; warn about single unknown words, and colours never seen on a thing.
 
     Args:
         prompt: the user's sentence.
         vocabulary: known words, or None where everything is accepted.
+        colors: known colours of each thing; things that are not in it may have any.
         file: where the vocabulary lies, for the messages.
 
     Raises:
@@ -60,4 +98,17 @@ def require_known_prompt(prompt: str, vocabulary: Collection[str] | None, *, fil
         raise UserError(f"prompt={prompt!r} has no word that the prior knows; use words of its vocabulary file {file}.")
     if unknown := check_vocabulary(prompt, vocabulary):
         named = ", ".join(repr(word) for word in unknown)
-        log.warning("The prior does not know %s; expect no effect from it (known words: %s).", named, file)
+        them = "it" if len(unknown) == 1 else "them"
+        log.warning("The prior does not know %s; expect no effect from %s (known words: %s).", named, them, file)
+    for thing, color in check_colors(prompt, colors).items():
+        log.warning(
+            "The prior has never seen %s %s, so expect another colour (it knows %s).",
+            color,
+            thing,
+            _listed(colors[thing]),
+        )
+
+
+def _listed(words: Collection[str]) -> str:
+    *others, last = words
+    return f"{', '.join(others)} and {last}" if others else last

@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 
 from headstudio.synthetic.reading import ADJECTIVES, NOUNS, SYNONYMS
-from headstudio.synthetic.vocabulary import AGES, CHARACTERS, Attributes
+from headstudio.synthetic.vocabulary import (
+    AGES,
+    BEARDS,
+    CHARACTERS,
+    EYES,
+    HAIR_STYLES,
+    HAIRS,
+    HAT_KINDS,
+    HATS,
+    LIPS,
+    PAINTS,
+    SKINS,
+    Attributes,
+)
 
 NEGATIVE = "unrealistic, blurry, low quality, out of focus, ugly, low contrast, dull, dark, low-resolution, gloomy"
 SUBJECTS = ("a head of a {noun}", "a {noun}", "a portrait of a {noun}", "a photo of a {noun}", "a face of a {noun}")
@@ -147,3 +161,24 @@ def vocabulary() -> tuple[str, ...]:
     for text in (NEGATIVE, *VIEWS, *CROPS.values(), *CHARACTERS, *SYNONYMS, *NOUNS, *ADJECTIVES, *AGES):
         words |= set(re.findall(r"[a-z]+", text.lower()))
     return tuple(sorted(words))
+
+
+def colors() -> dict[str, list[str]]:
+    """The colour words that captions use before each thing, in the order of the palettes: what the tiny prior knows."""
+    rng = np.random.default_rng(0)
+    palettes = (*SKINS, *HAIRS, *LIPS, *EYES, *HATS)
+    known = dict.fromkeys(
+        word for name in palettes for word in (name, *(s for s, of in SYNONYMS.items() if of == name))
+    )
+    default = Attributes()
+    looks = [replace(default, skin=skin, lips=lips, eyes=eyes) for skin in SKINS for lips in LIPS for eyes in EYES]
+    looks += [replace(default, hair_style=style, hair_color=color) for style in HAIR_STYLES for color in HAIRS]
+    looks += [replace(default, beard=beard, beard_color=color) for beard in BEARDS for color in HAIRS]
+    looks += [replace(default, hat=hat, hat_color=color) for hat in HAT_KINDS for color in HATS]
+    looks += [replace(default, paint=paint) for paint in PAINTS]
+    found: dict[str, set[str]] = {}
+    for one in (look for look in looks for _ in range(20)):
+        for color, thing in re.findall(r"\b(?=([a-z]+)[ -](?:top )?([a-z]+))", caption(one, rng, mention_default=1.0)):
+            if thing in {*NOUNS, *SYNONYMS} and color in known:
+                found.setdefault(thing, set()).add(color)
+    return {thing: [color for color in known if color in found[thing]] for thing in sorted(found)}

@@ -78,7 +78,8 @@ def export(training: Training, folder: Path, tokenizer: Any, record: dict[str, A
     from omegaconf import OmegaConf
 
     from headstudio.guidance.components import save_components
-    from headstudio.synthetic.captions import vocabulary
+    from headstudio.guidance.vocabulary import COLORS_FILE, VOCABULARY_FILE
+    from headstudio.synthetic.captions import colors, vocabulary
 
     out = folder / "export"
     out.mkdir(exist_ok=True)
@@ -95,7 +96,8 @@ def export(training: Training, folder: Path, tokenizer: Any, record: dict[str, A
         tokenizer=tokenizer,
         scheduler=training.scheduler,
     )
-    (out / "vocabulary.txt").write_text("\n".join(vocabulary()) + "\n")
+    (out / VOCABULARY_FILE).write_text("\n".join(vocabulary()) + "\n")
+    (out / COLORS_FILE).write_text(json.dumps(colors()) + "\n")
     record["settings"] = OmegaConf.to_container(training_settings)
     (out / "training.json").write_text(json.dumps(record, indent=2) + "\n")
     return out

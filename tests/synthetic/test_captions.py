@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headstudio.synthetic.captions import NEGATIVE, VIEWS, caption, character_caption, vocabulary
+import headstudio
+from headstudio.guidance.vocabulary import check_colors, load_colors
+from headstudio.synthetic.captions import NEGATIVE, VIEWS, caption, character_caption, colors, vocabulary
 from headstudio.synthetic.reading import parse
+from headstudio.synthetic.samples import random_attributes
 from headstudio.synthetic.vocabulary import CHARACTERS, OPTIONS, Attributes, consistent
 
 looks = st.builds(Attributes, **{name: st.sampled_from(options) for name, options in OPTIONS.items()}).map(consistent)
@@ -80,3 +84,15 @@ def test_colours_that_a_thing_cannot_have_are_unread() -> None:
     assert reading.attributes == consistent(Attributes(lips="green", hat="cap"))
     assert reading.named == {"lips", "hat"}
     assert {"black", "blond", "purple", "sparkling"} <= set(reading.unread)
+
+
+def test_the_shipped_prior_lists_the_colours_of_its_captions() -> None:
+    """And no caption has another: what the reader takes for impossible is what a user is told."""
+    listed = load_colors(Path(headstudio.__file__).parent / "assets" / "prior_tiny")
+    assert listed == colors()
+    assert {"golden", "teal"} <= set(listed["skin"])
+    rng = np.random.default_rng(1)
+    for _ in range(2000):
+        sentence = caption(random_attributes(rng), rng)
+        assert check_colors(sentence, listed) == {}, sentence
+    assert check_colors("a man with teal hair and a golden top hat", listed) == {"hair": "teal", "hat": "golden"}

@@ -16,6 +16,7 @@ from headstudio.errors import UserError
 from headstudio.guidance.load import load_prior
 from headstudio.synthetic import dataset, judge, train
 from headstudio.synthetic.batches import Batches, spoilt
+from headstudio.synthetic.captions import colors
 from headstudio.synthetic.dataset import write_block
 from headstudio.synthetic.learner import Worker, landmark_weight
 from headstudio.synthetic.settings import load_settings
@@ -67,6 +68,7 @@ def test_training_resumes_exactly_and_exports_a_prior(world: Path, tmp_path: Pat
     assert prior.picture_size == 128
     assert prior.controlnet is not None
     assert {"green", "hulk", "mohawk"} <= (prior.vocabulary or set())
+    assert prior.colors == colors()
     stored = {name.removeprefix("unet."): value for name, value in theirs["average"].items() if "unet." in name}
     assert all(torch.equal(value, stored[name].half().float()) for name, value in prior.unet.state_dict().items())
 
