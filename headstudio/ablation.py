@@ -254,6 +254,8 @@ class _File:
         seeds = self._list(node, "seeds")
         if not seeds or not all(isinstance(s, int) and not isinstance(s, bool) and s >= 0 for s in seeds):
             raise self._wrong("seeds", node, "a list of whole numbers of at least 0")
+        if len(set(seeds)) < len(seeds):
+            raise self._wrong("seeds", node, "without repetition: a run that counts twice is no second witness")
         return seeds
 
     def _arm_name(self, name: Any, names: Sequence[str], key: str) -> str:

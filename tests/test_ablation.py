@@ -96,6 +96,7 @@ def test_without_a_figure_all_arms_are_its_columns_and_claims_may_choose_sentenc
         ("tittle", "x", "tittle is not one of title, .* Did you mean 'title'"),
         ("prompts", "tiny9", "no list of prompts 'tiny9'"),
         ("seeds", [], r"seeds=\[\] must be a list of whole numbers"),
+        ("seeds", [0, 1, 0], r"seeds=\[0, 1, 0\] must be without repetition"),
         ("seeds", [0, "x"], r"seeds=\[0, 'x'\] must be a list of whole numbers"),
         ("base", "reg=none", "base='reg=none' must be a list"),
         ("base", ["reg"], "base='reg' must be a list of overrides like reg=none"),

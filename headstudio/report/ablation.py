@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="of ablations/, or a YAML file; all for each of ablations/")
     parser.add_argument("own", nargs="*", metavar="KEY=VALUE", help="what was set for every arm, as experiment=paper")
     parser.add_argument("--runs", type=Path, nargs="+", default=[RUNS], metavar="FOLDER", help=f"default: {RUNS}")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: results/NAME")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: results/NAME (not with KEY=VALUE)")
 
 
 def write_results(name: str, own: Sequence[str], folders: Sequence[Path], out: Path) -> str:
@@ -88,7 +88,13 @@ def main(arguments: argparse.Namespace) -> int:
     every = arguments.name == "all"
     if every and arguments.out:
         raise UserError("--out is for one ablation; all of them go to results/NAME.")
-    for name in ablation.files() if every else [arguments.name]:
+    ours = ablation.files()
+    if not arguments.out and (arguments.own or (arguments.name not in ours and Path(arguments.name).stem in ours)):
+        raise UserError(
+            f"results/{'NAME' if every else Path(arguments.name).stem} is for the ablation of that name as it is in "
+            "ablations/; name one ablation, and --out FOLDER for other settings or another file."
+        )
+    for name in ours if every else [arguments.name]:
         out = arguments.out or Path("results") / Path(name).stem
         print(write_results(name, arguments.own, arguments.runs, out), flush=True)
         write_index(out.parent)

@@ -58,7 +58,8 @@ class Page:
             "## What the runs say",
             _table([["claim", "verdict", "gain [95 % interval]", "p"], *map(_row, self.findings)]),
             "The gain is that of the arm that was claimed to be better, over sentences, then seeds. "
-            "p: sign-flip test with sentences as units, by Holm over all claims of this page.",
+            "p: sign-flip test with sentences as units, by Holm over all claims of this page; the intervals are of "
+            "each claim alone, so p may be above 0.05 where the interval leaves 0 out.",
             *(f"**{finding.claim.says}.** {in_words(finding, self.wanted)}" for finding in self.findings),
             "## The arms",
             _table(self._arms()),
@@ -86,8 +87,9 @@ class Page:
         commits = sorted({result.commit for result in self.found if result.commit})
         changed = " (+: with changes that were not committed)" if any(c.endswith("+") for c in commits) else ""
         made = f" by the code of {', '.join(commits)}{changed}" if commits else ""
+        seeds = _many(len(self.wanted.seeds), "seed")
         return (
-            f"{len(self.wanted.prompts)} sentences x {len(self.wanted.seeds)} seeds x {len(self.wanted.arms)} arms; "
+            f"{len(self.wanted.prompts)} sentences x {seeds} x {len(self.wanted.arms)} arms; "
             f"{len(self.found)} of {self.runs} runs, trained{made} in {hours:.1f} hours, one after the other. "
             f"Every run is a row of [runs.csv](runs.csv)."
         )
@@ -115,17 +117,21 @@ def in_words(finding: Finding, wanted: Ablation) -> str:
         have = f"{finding.pairs} of {finding.wanted} pairs of runs are there and have the number {fine.label}"
         return f"Unfinished: {have}. Nothing is tested before all are."
     sentences, seeds = finding.gains.shape
-    sure = f"95 % interval {_span(finding)}, {_p(finding)}, {sentences} sentences x {seeds} seed{'s' * (seeds != 1)}"
+    tested = f" that it is worse by more than {claim.margin:g}" if claim.margin else ""
+    of = f"{sentences} sentences x {_many(seeds, 'seed')}"
+    sure = f"95 % interval {_span(finding)}, {_p(finding)}{tested}, {of}"
     told = f"{better} and {than} do not differ in {fine.label} ({sure})"
     if gain := finding.gain.mean:
         gap = f"{'better' if gain > 0 else 'worse'} than {than} by {fine.show(abs(gain))}"
         told = f"{better} is {gap} in {fine.label} ({sure})"
     if finding.verdict == "undecided":
         open_ = f"more than {claim.margin:g} worse is not ruled out" if claim.margin else "which may be chance"
-        return f"Undecided: {told}, {open_}. {_least(finding)}"
-    allowed = f"; at most {claim.margin:g} worse was claimed" if claim.margin else ""
+        return f"Undecided: {told}, {open_}. {_ties(finding) or _least(finding)}"
+    if claim.margin:
+        limit = f"at most {claim.margin:g} worse was claimed"
+        return f"{finding.verdict.capitalize()}: {told}; {limit}. {_ties(finding)}".rstrip()
     ahead = int((finding.gains.mean(1) > 0).sum())
-    return f"{finding.verdict.capitalize()}: {told}{allowed}. It is better for {ahead} of {sentences} sentences."
+    return f"{finding.verdict.capitalize()}: {told}. It is better for {ahead} of {sentences} sentences."
 
 
 def notes_of(path: Path) -> str:
@@ -185,6 +191,18 @@ def _least(finding: Finding) -> str:
         return f"With {len(finding.gains)} sentences no difference, however large, would have been shown."
     least = _finer(finding.metric).show_signed(finding.least)
     return f"With so many sentences and such scatter, a gain of {least} or more would have been shown."
+
+
+def _ties(finding: Finding) -> str:
+    """That most pairs are equal in the number, where they are: it can hardly tell these arms apart."""
+    differing, pairs = int((finding.gains != 0).sum()), finding.gains.size
+    if 2 * differing >= pairs:
+        return ""
+    return f"Only {differing} of {pairs} pairs of runs differ in it at all, so it can hardly tell these two apart."
+
+
+def _many(number: int, thing: str) -> str:
+    return f"{number} {thing}{'s' * (number != 1)}"
 
 
 def _finer(about: Metric) -> Metric:

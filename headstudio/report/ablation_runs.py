@@ -10,7 +10,7 @@ import io
 import json
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -64,19 +64,36 @@ def plan(name: str, own: Sequence[str] = ()) -> tuple[Ablation, list[Planned]]:
 
     Args:
         name: as `ablation.load` takes it.
-        own: the user's overrides for every arm.
+        own: the user's overrides for every arm; seed=0 or seed=0,1 takes these seeds instead of the file's.
 
     Raises:
-        UserError: as `ablation.load`, or an arm does not compose.
+        UserError: as `ablation.load`, an arm does not compose, or `own` names sentences.
     """
     of_paper = any(f"experiment={option}" in own for option in ablation.OF_PAPER)
-    wanted = ablation.load(name, "paper" if of_paper else "default")
-    settings = map(_composed, ablation.runs([name], [[f"prompt={quoted(A_PROMPT)}", f"seed={A_SEED}", *own]]))
+    wanted = _with_seeds(ablation.load(name, "paper" if of_paper else "default"), own)
+    more = [word for word in own if not word.startswith("seed=")]
+    settings = map(_composed, ablation.runs([name], [[f"prompt={quoted(A_PROMPT)}", f"seed={A_SEED}", *more]]))
     return wanted, [
         Planned(arm, prompt, seed, signature(_filled(setting, {A_PROMPT: prompt, str(A_SEED): str(seed)})))
         for arm, setting in zip(wanted.arms, settings, strict=True)
         for prompt, seed in product(wanted.prompts, wanted.seeds)
     ]
+
+
+def _with_seeds(wanted: Ablation, own: Sequence[str]) -> Ablation:
+    """The ablation over the user's seeds, if there are any; its claims are about its own sentences."""
+    for key, _, value in (word.partition("=") for word in own):
+        if key == "prompt":
+            raise UserError(
+                f"prompt={value}: the claims of {wanted.name} are about its own sentences; for others, make a file of "
+                "your own from its YAML."
+            )
+        if key == "seed":
+            seeds = value.split(",")
+            if not all(seed.isdecimal() for seed in seeds) or len(set(seeds)) < len(seeds):
+                raise UserError(f"seed={value} must be whole numbers, each once, with commas between, like seed=0,1.")
+            wanted = replace(wanted, seeds=tuple(map(int, seeds)))
+    return wanted
 
 
 def _composed(overrides: Sequence[str]) -> dict[str, Any]:

@@ -16,8 +16,9 @@ from made_up_ablation import PROMPTS, ablation, claim, write_file, write_runs
 from headstudio.errors import UserError
 from headstudio.report import __main__ as command
 from headstudio.report.ablation import write_index, write_results
-from headstudio.report.ablation_page import INDEX, NOTES
-from headstudio.report.ablation_runs import Planned, plan
+from headstudio.report.ablation_page import INDEX, NOTES, in_words
+from headstudio.report.ablation_runs import Planned, Result, plan
+from headstudio.report.ablation_verdict import judge
 
 FOUND = claim("stray_share")
 NULL = claim("clip_score")
@@ -174,3 +175,27 @@ def test_the_index_lists_what_lies_there(made: Made) -> None:
 def test_mistakes_are_one_sentence(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["ablation", *words]) == 2
     assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["fig6_no_mouth", "seed=0"], ["all", "experiment=paper"], ["mine/fig7_f3dgs.yaml"]])
+def test_other_settings_than_ours_do_not_overwrite_our_results(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command.main(["ablation", *words]) == 2
+    assert "and --out FOLDER for other settings or another file" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_margin_is_told_as_such_and_a_number_without_room_too() -> None:
+    """Equal but for one pair: a margin is kept with certainty, a gain cannot be seen, and both say why."""
+    wanted = ablation(claim("alignment_animation", margin=0.05), claim("alignment_animation"))
+    planned = [Planned(*place, "") for place in product(wanted.arms, wanted.prompts, wanted.seeds)]
+    found = [Result(run, "", {"alignment_animation": 0.96 if run == planned[0] else 1.0}) for run in planned]
+    kept, gained = (in_words(finding, wanted) for finding in judge(wanted, found))
+    ties = "Only 1 of 12 pairs of runs differ in it at all, so it can hardly tell these two apart."
+    assert kept.startswith("Supported: ")
+    assert re.search(r"p [=<] 0\.00\d that it is worse by more than 0\.05, 6 sentences x 2 seeds", kept)
+    assert kept.endswith(f"; at most 0.05 worse was claimed. {ties}")
+    assert gained.startswith("Undecided: ")
+    assert gained.endswith(f"which may be chance. {ties}")

@@ -113,3 +113,27 @@ def test_a_file_that_is_no_table_of_runs_is_not_overwritten(tmp_path: Path, cont
     with pytest.raises(UserError, match=r"runs\.csv cannot be read"):
         read_rows(tmp_path / "runs.csv")
     assert read_rows(tmp_path / "none.csv") == []
+
+
+def test_the_users_seeds_take_the_place_of_the_files(tmp_path: Path) -> None:
+    """Each run once: what is planned with seed=1 are the runs of seed 1 of the whole plan."""
+    name = str(write_file(tmp_path, ablation(claim("stray_share"), prompts=PROMPTS[:2])))
+    whole = plan(name)[1]
+    wanted, one = plan(name, ["seed=1"])
+    assert wanted.seeds == (1,)
+    assert one == [run for run in whole if run.seed == 1]
+    assert plan(name, ["seed=0,1"])[1] == whole
+    assert len({run.signature for run in whole}) == len(whole) == 8
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("seed=0,0", "seed=0,0 must be whole numbers, each once"),
+        ("seed=x", "seed=x must be whole numbers"),
+        ("prompt=a head", "the claims of made_up are about its own sentences"),
+    ],
+)
+def test_runs_that_would_count_twice_are_not_planned(tmp_path: Path, word: str, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        plan(str(write_file(tmp_path, ablation())), [word])
