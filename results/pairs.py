@@ -1,7 +1,7 @@
 """Two arms of an ablation, by interval and test of its page, but claimed after the runs and so without correction.
 
 python results/pairs.py fig7_f3dgs area full coverage               # better arm, than which, by what
-python results/pairs.py fig8_fsds full denoised clip_score 1   # in one seed alone
+python results/pairs.py fig8_fsds full denoised clip_score 1,2   # in these seeds alone
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from headstudio.report.ablation_runs import read_rows
 from headstudio.report.ablation_verdict import judge
 
 
-def told(name: str, better: str, than: str, metric: str, seed: str | None = None) -> str:
+def told(name: str, better: str, than: str, metric: str, seeds: str | None = None) -> str:
     """Gain (positive: `better` is the better one), its 95 % interval, for how many sentences, and p."""
     wanted = load(name, "default")
-    if seed is not None:
-        wanted = replace(wanted, seeds=(int(seed),))
+    if seeds is not None:
+        if not all(seed.isdecimal() for seed in seeds.split(",")):
+            raise UserError(f"{seeds!r} must be one seed or several, with commas between them.")
+        wanted = replace(wanted, seeds=tuple(map(int, seeds.split(","))))
     claim = Claim(says="", metric=metric, better=better, than=than, margin=0.0, prompts=wanted.prompts)
     rows = read_rows(Path(__file__).parent / name / "runs.csv")
     (finding,) = judge(replace(wanted, claims=(claim,)), rows)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from headstudio.errors import UserError
-from headstudio.report.ablation_runs import columns, finished, plan, read_rows, results, write_rows
+from headstudio.report.ablation_runs import columns, every_number, finished, plan, read_rows, results, write_rows
 
 ROWS, PAGE, HEADS, CURVES = "runs.csv", "README.md", "heads.jpg", "curves.svg"
 SHOWN = {
@@ -60,7 +60,7 @@ def write_results(name: str, own: Sequence[str], folders: Sequence[Path], out: P
     out.mkdir(parents=True, exist_ok=True)
     drawn = write_heads(out / HEADS, wanted, found), write_curves(out / CURVES, wanted, found)
     figures = [(file, shown) for file, shown in SHOWN.items() if (out / file).exists()]
-    write_rows(out / ROWS, found, names)
+    write_rows(out / ROWS, found, every_number(found, names))
     page = Page(wanted, name, own, len(planned), found, names, findings, figures, notes)
     put(out / PAGE, page.text())
     told = "; ".join(filter(None, (in_short(findings, len(found), len(planned)), *drawn)))

@@ -163,6 +163,12 @@ def columns(wanted: Ablation, found: Sequence[Result]) -> list[str]:
     return [*dict.fromkeys([*claimed, *main_metrics(sorted(there))]), COST]
 
 
+def every_number(found: Sequence[Result], first: Sequence[str]) -> list[str]:
+    """All numbers of all runs, these first: what was not claimed can be asked for later, without the directories."""
+    there = {name for result in found for name in result.scores}
+    return [*first, *sorted(there - set(first))]
+
+
 def read_rows(path: Path) -> list[Result]:
     """The rows of a runs.csv; none where there is no such file.
 
@@ -179,7 +185,7 @@ def read_rows(path: Path) -> list[Result]:
 
 
 def write_rows(path: Path, found: Sequence[Result], names: Sequence[str]) -> None:
-    """Write runs.csv: a row per run, in the order of the plan, and these of its numbers."""
+    """Write runs.csv: a row per run, in the order of the plan, with these of its numbers."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*NAMES, *names])

@@ -13,7 +13,17 @@ from headstudio.ablation import Ablation
 from headstudio.cli import conf_dir
 from headstudio.errors import UserError
 from headstudio.prompts import quoted
-from headstudio.report.ablation_runs import Planned, Result, columns, finished, plan, read_rows, results, write_rows
+from headstudio.report.ablation_runs import (
+    Planned,
+    Result,
+    columns,
+    every_number,
+    finished,
+    plan,
+    read_rows,
+    results,
+    write_rows,
+)
 from headstudio.runstate import config_signature
 
 MADE_UP = [Planned(arm, prompt, seed, f"{arm}-{prompt}-{seed}") for arm in "ab" for prompt in "pq" for seed in SEEDS]
@@ -105,6 +115,11 @@ def test_the_columns_are_what_claims_and_table_read() -> None:
     assert columns(wanted, [Result(MADE_UP[0], "", scores)]) == [
         *("stray_share", "trace.coverage_early", "clip_score", "seconds")
     ]
+
+
+def test_every_number_is_kept_behind_those_that_are_shown() -> None:
+    found = [Result(MADE_UP[0], "", {"x": 1.0, "seconds": 2.0}), Result(MADE_UP[1], "", {"a/b": 1.0})]
+    assert every_number(found, ["clip_score", "seconds"]) == ["clip_score", "seconds", "a/b", "x"]
 
 
 @pytest.mark.parametrize("content", ["arm,prompt\na,p\n", "arm,prompt,seed,signature,commit,x\na,p,one,s,c,1\n"])
