@@ -88,6 +88,9 @@ def main(arguments: argparse.Namespace) -> int:
     every = arguments.name == "all"
     if every and arguments.out:
         raise UserError("--out is for one ablation; all of them go to results/NAME.")
+    for folder in arguments.runs:
+        if folder != RUNS and not folder.is_dir():
+            raise UserError(f"--runs {folder}: there is no such folder; KEY=VALUE stand before --runs.")
     ours = ablation.files()
     if not arguments.out and (arguments.own or (arguments.name not in ours and Path(arguments.name).stem in ours)):
         raise UserError(

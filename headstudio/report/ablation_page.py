@@ -195,10 +195,10 @@ def _least(finding: Finding) -> str:
 
 def _ties(finding: Finding) -> str:
     """That most pairs are equal in the number, where they are: it can hardly tell these arms apart."""
-    differing, pairs = int((finding.gains != 0).sum()), finding.gains.size
-    if 2 * differing >= pairs:
+    equal, pairs = int((finding.gains == 0).sum()), finding.gains.size
+    if 2 * equal <= pairs:
         return ""
-    return f"Only {differing} of {pairs} pairs of runs differ in it at all, so it can hardly tell these two apart."
+    return f"It is the same in {equal} of {pairs} pairs of runs, so it can hardly tell these two apart."
 
 
 def _many(number: int, thing: str) -> str:

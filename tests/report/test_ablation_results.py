@@ -187,13 +187,21 @@ def test_other_settings_than_ours_do_not_overwrite_our_results(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_of_runs_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "runs").mkdir()
+    words = ["fig6_no_mouth", "--out", str(tmp_path / "out"), "--runs", str(tmp_path / "runs"), "seed=0"]
+    assert command.main(["ablation", *words]) == 2
+    assert "--runs seed=0: there is no such folder; KEY=VALUE stand before --runs" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_margin_is_told_as_such_and_a_number_without_room_too() -> None:
     """Equal but for one pair: a margin is kept with certainty, a gain cannot be seen, and both say why."""
     wanted = ablation(claim("alignment_animation", margin=0.05), claim("alignment_animation"))
     planned = [Planned(*place, "") for place in product(wanted.arms, wanted.prompts, wanted.seeds)]
     found = [Result(run, "", {"alignment_animation": 0.96 if run == planned[0] else 1.0}) for run in planned]
     kept, gained = (in_words(finding, wanted) for finding in judge(wanted, found))
-    ties = "Only 1 of 12 pairs of runs differ in it at all, so it can hardly tell these two apart."
+    ties = "It is the same in 11 of 12 pairs of runs, so it can hardly tell these two apart."
     assert kept.startswith("Supported: ")
     assert re.search(r"p [=<] 0\.00\d that it is worse by more than 0\.05, 6 sentences x 2 seeds", kept)
     assert kept.endswith(f"; at most 0.05 worse was claimed. {ties}")

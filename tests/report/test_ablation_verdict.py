@@ -9,7 +9,7 @@ import pytest
 from made_up_ablation import ablation, claim
 from scipy.stats import ttest_1samp
 
-from headstudio.ablation import Ablation, files, load
+from headstudio.ablation import VARIANTS, Ablation, files, load
 from headstudio.errors import UserError
 from headstudio.evaluate.statistics import ALPHA
 from headstudio.report.ablation_runs import Planned, Result
@@ -145,10 +145,11 @@ def test_three_pairs_can_show_nothing_and_say_so() -> None:
     assert (finding.pairs, finding.verdict, finding.least) == (3, "undecided", None)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("name", files())
-def test_every_claim_of_ours_can_be_decided(name: str) -> None:
+def test_every_claim_of_ours_can_be_decided(name: str, variant: str) -> None:
     """Which way is better is known, and gains that are as good as beyond doubt would survive the correction."""
-    ours = load(name)
+    ours = load(name, variant)
     for made in ours.claims:
         assert metric(made.metric).better != "neither"
         clear = np.random.default_rng(0).normal(1, 0.05, (len(made.prompts), len(ours.seeds)))
