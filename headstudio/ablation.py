@@ -116,7 +116,7 @@ def check(arguments: Sequence[str]) -> None:
     """
     for name in named(arguments):
         for variant in VARIANTS:
-            load(name, variant)
+            _refuse_unknown_metrics(load(name, variant))
         if not {"-m", "--multirun"} & set(arguments):
             raise UserError(f"{KEY}={name} makes several runs: add -m.")
 
@@ -147,6 +147,18 @@ def runs(names: Sequence[str], grid: Sequence[Sequence[str]]) -> list[list[str]]
             for seed, prompt, arm in itertools.product(seeds, prompts, ablation.arms.values()):
                 found[(*ablation.setting(arm, given), prompt, seed, *own)] = None
     return [list(run) for run in found]
+
+
+def _refuse_unknown_metrics(ablation: Ablation) -> None:
+    """Before a night of runs, not after it."""
+    from headstudio.report.glossary import metric
+
+    for claim in ablation.claims:
+        if metric(claim.metric).better == "neither":
+            raise UserError(
+                f"The ablation {ablation.name}: the claim {claim.says!r} is about {claim.metric!r}, which is no number "
+                "that is known to be better high or low (docs/metrics.md)."
+            )
 
 
 def _refuse_compared(ablation: Ablation, given: Mapping[str, str]) -> None:

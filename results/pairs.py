@@ -19,6 +19,9 @@ from headstudio.report.ablation_verdict import judge
 def told(name: str, better: str, than: str, metric: str, seeds: str | None = None) -> str:
     """Gain (positive: `better` is the better one), its 95 % interval, for how many sentences, and p."""
     wanted = load(name, "default")
+    for arm in (better, than):
+        if arm not in wanted.arms:
+            raise UserError(f"{arm!r} is no arm of {name}, which has {', '.join(wanted.arms)}.")
     if seeds is not None:
         if not all(seed.isdecimal() for seed in seeds.split(",")):
             raise UserError(f"{seeds!r} must be one seed or several, with commas between them.")

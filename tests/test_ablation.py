@@ -225,6 +225,9 @@ def test_a_command_line_that_cannot_run_is_refused_at_once(tmp_path: Path) -> No
     broken = written(tmp_path, changed("prompts.paper", "tiny9"), "broken")
     with pytest.raises(UserError, match="no list of prompts 'tiny9'"):  # also where it is the other variant's
         ablation.check(["-m", f"+ablation={broken}"])
+    unknown = written(tmp_path, changed("claims.0.metric", "mouth_holes"), "unknown")
+    with pytest.raises(UserError, match=r"The ablation unknown: .* about 'mouth_holes', which is no number"):
+        ablation.check(["-m", f"+ablation={unknown}"])
     assert cli._explain_argument("ablation=x") == "ablation=x lacks its plus sign: +ablation=x."
 
 

@@ -117,7 +117,7 @@ def in_words(finding: Finding, wanted: Ablation) -> str:
         have = f"{finding.pairs} of {finding.wanted} pairs of runs are there and have the number {fine.label}"
         return f"Unfinished: {have}. Nothing is tested before all are."
     sentences, seeds = finding.gains.shape
-    tested = f" that it is worse by more than {claim.margin:g}" if claim.margin else ""
+    tested = f" against a loss of more than {claim.margin:g}" if claim.margin else ""
     of = f"{sentences} sentences x {_many(seeds, 'seed')}"
     sure = f"95 % interval {_span(finding)}, {_p(finding)}{tested}, {of}"
     told = f"{better} and {than} do not differ in {fine.label} ({sure})"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,8 @@ from headstudio.report.glossary import main_metrics
 from headstudio.runstate import RunPaths, plain_values, signature, write_atomically
 from headstudio.sweep.freeze import SHOWN
 from headstudio.sweep.state import read_scores
+
+log = logging.getLogger(__name__)
 
 NAMES = ("arm", "prompt", "seed", "signature", "commit")
 """The columns of runs.csv before its numbers."""
@@ -150,7 +153,11 @@ def results(planned: Sequence[Planned], runs: Mapping[str, RunPaths], rows: Sequ
         if run.signature in runs:
             paths = runs[run.signature]
             scores = {name: float(f"{value:.6g}") for name, value in read_scores(paths).items()}
-            found.append(Result(run, _commit(paths.root), scores, paths.root))
+            if not scores:
+                instead = "its row of runs.csv stands for it" if run in kept else "the run does not count"
+                log.warning("%s holds no numbers that can be read; %s.", paths.metrics, instead)
+            if scores or run in kept:
+                found.append(Result(run, _commit(paths.root), scores, paths.root) if scores else kept[run])
         elif run in kept:
             found.append(kept[run])
     return found

@@ -203,7 +203,7 @@ def test_a_margin_is_told_as_such_and_a_number_without_room_too() -> None:
     kept, gained = (in_words(finding, wanted) for finding in judge(wanted, found))
     ties = "It is the same in 11 of 12 pairs of runs, so it can hardly tell these two apart."
     assert kept.startswith("Supported: ")
-    assert re.search(r"p [=<] 0\.00\d that it is worse by more than 0\.05, 6 sentences x 2 seeds", kept)
+    assert re.search(r"p [=<] 0\.00\d against a loss of more than 0\.05, 6 sentences x 2 seeds", kept)
     assert kept.endswith(f"; at most 0.05 worse was claimed. {ties}")
     assert gained.startswith("Undecided: ")
     assert gained.endswith(f"which may be chance. {ties}")

@@ -97,6 +97,16 @@ def test_a_row_stands_for_a_directory_that_is_gone_and_gives_the_same_bytes(tmp_
     assert (tmp_path / "runs.csv").read_bytes() == before
 
 
+def test_a_broken_directory_does_not_blank_its_row(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run, other = MADE_UP[:2]
+    for place in write_runs(tmp_path, [run, other], lambda *_: {"x": 3.0}):
+        (place / "metrics.json").write_text('{"x": 3', encoding="utf-8")
+    row = Result(run, "old", {"x": 1.0})
+    assert results([run, other], finished([tmp_path]), [row]) == [row]
+    assert "run-000/metrics.json holds no numbers that can be read; its row of runs.csv stands for it" in caplog.text
+    assert "run-001/metrics.json holds no numbers that can be read; the run does not count" in caplog.text
+
+
 def test_rows_of_another_signature_are_dropped_and_directories_outweigh_rows(tmp_path: Path) -> None:
     run, other = MADE_UP[:2]
     rows = [
