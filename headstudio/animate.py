@@ -7,7 +7,8 @@
     python -m headstudio.animate RUN --motion take.csv --audio take.mov     the motion with its own sound
     python -m headstudio.animate RUN --video me.mp4           the face in the film, with its sound (docs/tracking.md)
 
-RUN is a finished run's directory. The film goes to RUN/films/ unless --out names a file.
+RUN is a finished run's directory. The film goes to RUN/films/, as hello.mp4 or, where that is taken, hello-2.mp4;
+--out names another file, which is replaced.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from headstudio.drivers import DRIVERS, VOICE, WORDS_PER_MINUTE, Driven, Driver, name_of
 from headstudio.errors import UserError
-from headstudio.files import require_free_of, require_writable
+from headstudio.files import numbered, require_free_of, require_writable
 from headstudio.interrupt import stopping_at_once
 from headstudio.motion import FACE_JOINTS
 from headstudio.motion.writing import WRITERS, format_of, write_motion
@@ -157,11 +158,12 @@ def _film(given: argparse.Namespace, drive: Callable[[], Driven]) -> int:
         write_motion(given.write_motion, recording, kind, opened.head.arkit_mapping)
         log.info("The motion: %s", given.write_motion)
     frames = _pictures(opened, recording, given, way)
+    instead = ", instead of what was there" if path.exists() else ""
     if path.suffix.lower() == ".webp":
         write_webp(_counted(frames, len(recording)), path, given.fps)
     else:
         write_mp4(_counted(frames, len(recording)), path, given.fps, sound=driven.sound)
-    log.info("The film: %s (%d frame%s)", path, len(recording), "" if len(recording) == 1 else "s")
+    log.info("The film: %s (%d frame%s)%s", path, len(recording), "" if len(recording) == 1 else "s", instead)
     return 0
 
 
@@ -177,7 +179,7 @@ def _place(given: argparse.Namespace, paths: RunPaths) -> Path:
             films.mkdir(exist_ok=True)
         except OSError as error:
             raise UserError(f"{films} cannot be made ({error.strerror}); name another place with --out.") from error
-    path: Path = given.out or films / f"{name_of(given)}.mp4"
+    path: Path = given.out or numbered(films / f"{name_of(given)}.mp4")
     kept = (given.motion, given.audio, given.video, given.camera_path, *paths.files())
     for option, place in (("--out", path), ("--write-motion", given.write_motion)):
         if place is None:

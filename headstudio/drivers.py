@@ -120,7 +120,10 @@ def as_option(told: str) -> str:
 
 
 def name_of(given: argparse.Namespace) -> str:
-    """What the film is called: as the file that drives the head, or the first words of the text, in any script."""
+    """What the film is called: as the file that drives the head, or the first words of the text, in any script.
+
+    Several drivers may have one name (hello.wav, hello.csv): whoever writes the film sees to it that none is lost.
+    """
     if given.text is not None:
         return "-".join(re.findall(r"\w+", given.text.lower()))[:40].strip("-") or "text"
     path: Path = given.video or given.motion or given.audio

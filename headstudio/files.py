@@ -30,6 +30,14 @@ def require_writable(folder: Path, option: str) -> None:
         raise UserError(f"{folder} cannot be written ({error.strerror}); name another place with {option}.") from error
 
 
+def numbered(path: Path) -> Path:
+    """`path` where nothing lies there, else the first of `NAME-2`, `NAME-3`, ... that is free."""
+    free, number = path, 2
+    while free.exists():
+        free, number = path.with_name(f"{path.stem}-{number}{path.suffix}"), number + 1
+    return free
+
+
 def require_free_of(path: Path, kept: Iterable[Path | None], option: str) -> None:
     """Raise UserError if writing to `path` would replace one of these files: what the work is made from."""
     if any(path.resolve() == other.expanduser().resolve() for other in kept if other is not None):

@@ -42,6 +42,24 @@ def test_the_film_shows_the_motion_and_lies_in_the_run(run: Path, tmp_path: Path
     assert changed[SIZE // 2 :].sum() > 5 * changed[: SIZE // 2].sum()  # the lower half: a mouth
 
 
+def test_no_film_is_lost_to_another(run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A driver of the same name, or the same one again: the next free name; only --out replaces, and says so."""
+    caplog.set_level("INFO", logger="headstudio")
+    first, second = opening(tmp_path / "hello.npz", frames=2), click(tmp_path / "hello.wav", 0.0, 0.2)
+    films = run / "films"
+    assert call(run, "--motion", first) == 0
+    kept = (films / "hello.mp4").read_bytes()
+    assert call(run, "--audio", second, "--fps", "10") == 0
+    assert f"The film: {films / 'hello-2.mp4'} (" in caplog.text
+    assert call(run, "--motion", first) == 0
+    assert (films / "hello.mp4").read_bytes() == (films / "hello-3.mp4").read_bytes() == kept
+    assert (films / "hello-2.mp4").read_bytes() != kept
+    assert "instead of what was there" not in caplog.text
+    assert call(run, "--motion", first, "--out", films / "hello-2.mp4") == 0
+    assert f"{films / 'hello-2.mp4'} (2 frames), instead of what was there" in caplog.text
+    assert (films / "hello-2.mp4").read_bytes() == kept
+
+
 @pytest.mark.parametrize(("fps", "frames"), [("15", 16), ("30", 31), ("60", 61)])
 def test_other_frame_rates_take_as_long(run: Path, tmp_path: Path, fps: str, frames: int) -> None:
     out = tmp_path / "a.mp4"

@@ -114,7 +114,7 @@ def test_nothing_that_is_needed_is_overwritten(run: Path, tmp_path: Path, capsys
     film = run / "films" / "mine.mp4"
     film.parent.mkdir(exist_ok=True)
     film.write_bytes(b"a film")
-    assert call(run, "--video", film) == 2  # whose default place would be its own
+    assert call(run, "--video", film, "--out", film) == 2
     assert "is a file that this is made from" in capsys.readouterr().err
     assert film.read_bytes() == b"a film"
     film.unlink()
