@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("headstudio")
 VOICE, WORDS_PER_MINUTE = "en-us", 150
+STILL_MOUTH = 0.1  # a jawOpen that a mouth which speaks goes beyond now and then
 AFTER_S = 1.0  # of speech beyond --seconds, which lips prepare for
 
 
@@ -65,7 +66,22 @@ def by_video(given: argparse.Namespace, folder: Path) -> Driven:
             heard = path
         except UserError as error:
             log.warning("The film is silent: %s", str(error).replace("audio=", "", 1))
+    if heard is not None:
+        _warn_of_still_mouth(recording, heard, given.seconds)
     return Driven(recording, heard)
+
+
+def _warn_of_still_mouth(recording: Recording, heard: Path, seconds: float | None) -> None:
+    from headstudio.motion.arkit import INDEX
+    from headstudio.speech.audio import is_silent
+
+    most = float(recording.tracks["arkit"][:, INDEX["jawOpen"]].max())
+    if most < STILL_MOUTH and not is_silent(heard, seconds=seconds):
+        log.warning(
+            "There is a sound, but the mouth was hardly seen to move (jawOpen at most %.2f): a face that is painted or "
+            "masked, small or turned away is hard to read (docs/tracking.md, Limits).",
+            most,
+        )
 
 
 def by_audio(given: argparse.Namespace, folder: Path) -> Driven:

@@ -203,6 +203,34 @@ def test_only_what_is_shown_is_listened_to(run: Path, tmp_path: Path) -> None:
     assert len(frames_of(tmp_path / "a.mp4")) == 10
 
 
+@pytest.mark.parametrize(
+    ("opened", "sound_from_s", "warned"),
+    [(0.06, 0.0, True), (0.06, 9.0, False), (0.6, 0.0, False)],
+    ids=["still", "silent", "speaking"],
+)
+def test_a_mouth_that_was_not_seen_to_speak_is_told(
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    opened: float,
+    sound_from_s: float,
+    warned: bool,
+) -> None:
+    from headstudio.tracking import film, recording
+
+    arkit = np.zeros((10, len(INDEX)), np.float32)
+    arkit[5, INDEX["jawOpen"]] = opened
+    tracked = Recording(source="made", fps=30.0, arkit=arkit)
+    monkeypatch.setattr(recording, "recording_of_video", lambda *_, **__: tracked)
+    monkeypatch.setattr(film, "open_film", lambda _: SimpleNamespace(has_sound=True))
+    sound = click(tmp_path / "me.wav", sound_from_s, 0.4)
+    assert call(run, "--video", sound, "--out", tmp_path / "a.mp4") == 0
+    told = [line for line in caplog.messages if "the mouth was hardly seen to move (jawOpen at most 0.06)" in line]
+    assert len(told) == warned
+    assert all("painted or masked, small or turned away" in line and "docs/tracking.md" in line for line in told)
+
+
 def test_a_film_whose_sound_cannot_be_read_moves_the_head_in_silence(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

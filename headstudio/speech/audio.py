@@ -67,6 +67,11 @@ def require_sound(path: Path) -> None:
     _read(path, 1.0)
 
 
+def is_silent(path: Path, *, seconds: float | None = None) -> bool:
+    """Whether nobody would hear a sound, or the first `seconds` of it; raises as `read_audio`."""
+    return _loudest(_read(path, seconds)[0]) < _SILENT
+
+
 def _read(path: Path, seconds: float | None) -> tuple[NDArray[np.float32], str]:
     """Samples, at least one, and what ffmpeg tells."""
     if not path.exists():
