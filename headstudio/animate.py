@@ -114,7 +114,8 @@ def _driver(given: argparse.Namespace) -> Driver:
         sources.remove("audio")  # then it is only heard
     if len(sources) != 1:
         told = " and ".join(f"--{name}" for name in sources) or "none"
-        raise UserError(f"One thing drives the head, but {told} is given: {', '.join(f'--{n}' for n in DRIVERS)}.")
+        verb = "are" if len(sources) > 1 else "is"
+        raise UserError(f"One thing drives the head, but {told} {verb} given: {', '.join(f'--{n}' for n in DRIVERS)}.")
     if not 16 <= given.size <= LARGEST_PX or given.size % 2:
         raise UserError(f"--size {given.size} must be an even number of pixels, from 16 to {LARGEST_PX}.")
     if not 0 <= given.sway_deg <= 180:
@@ -124,7 +125,7 @@ def _driver(given: argparse.Namespace) -> Driver:
     for name in ("fps", "seconds", "motion_fps"):
         value = getattr(given, name)
         if value is not None and not (math.isfinite(value) and value > 0):
-            raise UserError(f"--{name.replace('_', '-')} {value} must be a number above 0.")
+            raise UserError(f"--{name.replace('_', '-')} {value:g} must be a number above 0.")
     for name, of in OPTIONS_OF.items():
         if getattr(given, name) not in (None, False) and getattr(given, of) is None:
             raise UserError(f"--{name.replace('_', '-')} is for --{of.replace('_', '-')}, which is not given.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import torch
 
     from headstudio.motion.recording import Recording
+    from headstudio.speech.audio import Audio
+    from headstudio.speech.sounds import Sound
 
 log = logging.getLogger("headstudio")
 VOICE, WORDS_PER_MINUTE = "en-us", 150
@@ -87,13 +89,22 @@ def _warn_of_still_mouth(recording: Recording, heard: Path, seconds: float | Non
 def by_audio(given: argparse.Namespace, folder: Path) -> Driven:
     """Speech that is heard."""
     from headstudio.speech.audio import read_audio
-    from headstudio.speech.motion import recording_of
 
     try:
         audio = read_audio(given.audio, seconds=None if given.seconds is None else given.seconds + AFTER_S)
     except UserError as error:
         raise UserError(str(error).replace("audio=", "--audio ", 1)) from error
-    return Driven(recording_of(audio, fps=given.fps, generator=_generator(given)), given.audio)
+    return Driven(_lips(given, audio), given.audio)
+
+
+def _lips(given: argparse.Namespace, audio: Audio, sounds: Sequence[Sound] | None = None) -> Recording:
+    """The motion of speech."""
+    from headstudio.speech.motion import recording_of
+
+    try:
+        return recording_of(audio, fps=given.fps, generator=_generator(given), sounds=sounds)
+    except UserError as error:
+        raise UserError(str(error).replace("fps=", "--fps ", 1)) from error
 
 
 def _heard(given: argparse.Namespace) -> Path | None:
@@ -112,7 +123,6 @@ def _heard(given: argparse.Namespace) -> Path | None:
 def by_text(given: argparse.Namespace, folder: Path) -> Driven:
     """A sentence that espeak-ng speaks; it says which sounds it makes when, so that nobody has to listen."""
     from headstudio.speech.audio import read_audio
-    from headstudio.speech.motion import recording_of
     from headstudio.speech.scripts import unread
     from headstudio.speech.voice import sounds_spoken, speak
 
@@ -126,8 +136,7 @@ def by_text(given: argparse.Namespace, folder: Path) -> Driven:
         raise UserError(told.replace("text is empty", "--text is empty")) from error
     if foreign := unread(given.text, voice):
         log.warning(foreign.replace("voice=", "--voice "))
-    recording = recording_of(read_audio(sound), fps=given.fps, generator=_generator(given), sounds=sounds)
-    return Driven(recording, sound)
+    return Driven(_lips(given, read_audio(sound), sounds), sound)
 
 
 def as_option(told: str) -> str:

@@ -52,9 +52,9 @@ class OpenedRun:
         Args:
             given: None is the GPU where this machine has one, else the CPU, whatever drew the run itself.
         """
-        from headstudio.render.select import auto_renderer
+        from headstudio.render.select import best_renderer
 
-        renderer = auto_renderer() if given is None else given
+        renderer = best_renderer() if given is None else given
         avatar = self.avatar.to(renderer.device)
         return avatar, avatar.renderer(renderer)
 

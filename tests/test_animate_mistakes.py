@@ -28,8 +28,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("words", "told"),
     [
         ([], "One thing drives the head, but none is given"),
+        (["--text", "a", "--motion", "MOTION"], "but --motion and --text are given: --motion, --audio"),
+        (["--audio", "SOUND", "--fps", "1000"], "--fps 1000 must lie above 0 and up to 240."),
         (["--motion", "nowhere.npz"], "--motion nowhere.npz is no file"),
-        (["--motion", "MOTION", "--fps", "0"], "--fps 0.0 must be a number above 0"),
+        (["--motion", "MOTION", "--fps", "0"], "--fps 0 must be a number above 0"),
         (["--motion", "MOTION", "--seconds", "nan"], "--seconds nan must be"),
         (["--motion", "MOTION", "--motion-fps", "24"], "--motion-fps 24 contradicts"),
         (["--motion", "MOTION", "--joints", "jaw,tail"], "tail is none of root, neck, jaw, eyes"),
@@ -55,8 +57,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_mistakes_are_one_sentence(
     run: Path, tmp_path: Path, words: list[str], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    motion = opening(tmp_path / "a.npz")
-    assert call(run, *[str(motion) if word == "MOTION" else word for word in words]) == 2
+    files = {"MOTION": opening(tmp_path / "a.npz"), "SOUND": click(tmp_path / "a.wav", 0.0, 0.2)}
+    assert call(run, *[files.get(word, word) for word in words]) == 2
     error = capsys.readouterr().err
     assert told in error
     assert error.count("\n") == 1

@@ -61,7 +61,7 @@ def recording_of(
         UserError: for a frame rate out of range, or samples at another rate than 16 kHz.
     """
     if not (math.isfinite(fps) and 0.0 < fps <= _HIGHEST_FPS):
-        raise UserError(f"fps={fps} must lie above 0 and up to {_HIGHEST_FPS:g}.")
+        raise UserError(f"fps={fps:g} must lie above 0 and up to {_HIGHEST_FPS:g}.")
     if audio.rate_hz != RATE_HZ:
         raise UserError(f"{audio.source} has {audio.rate_hz} samples a second; read_audio gives {RATE_HZ}.")
     samples = torch.from_numpy(audio.samples)
