@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -29,9 +30,13 @@ class StopRequest:
     """While entered, the first of `STOPPING` only sets `requested`; a second Ctrl-C stops at once.
 
     Signals reach Python's main thread only; elsewhere (a test, a notebook's worker) nothing is installed.
+
+    Args:
+        answer: what the user reads as soon as the first is there, on standard error.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, answer: str = "") -> None:
+        self._answer = answer
         self.requested = 0  # the signal's number; 0 while nobody asked
         self._previous: dict[int, object] = {}
 
@@ -50,8 +55,17 @@ class StopRequest:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested and number == signal.SIGINT:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt("Stopped at once; what was saved before is kept.")
+        if self._answer and not self.requested:
+            _say(self._answer)
         self.requested = number
+
+
+def _say(sentence: str) -> None:
+    """From a signal's handler, which may strike in the middle of any print: to the file itself, not to its buffer."""
+    with contextlib.suppress(OSError):  # nobody listens
+        beside_the_bar = "\n" if os.isatty(2) else ""
+        os.write(2, f"{beside_the_bar}{sentence}\n".encode())
 
 
 @contextlib.contextmanager

@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
         entry = import_module("headstudio.run").job  # not __main__'s: workers import it by name
         hydra.main(version_base="1.3", config_path=str(cli.conf_dir()), config_name="config")(entry)()
     except KeyboardInterrupt as stop:
-        sys.stderr.write(f"{stop or 'Stopped; what was saved is kept, start the same command again to go on.'}\n")
+        sys.stderr.write(f"{str(stop) or 'Stopped; what was saved is kept, start the same command again to go on.'}\n")
         sys.exit(130)
     except (Exception, cli.Told) as raised:
         error = raised.__cause__ if isinstance(raised, cli.Told) else raised
@@ -70,12 +70,23 @@ def job(config: DictConfig) -> dict[str, Any]:
     try:
         group = Path(hydra_config.sweep.dir).name if swept else None
         return run(config, paths, group=group, head_name=hydra_config.runtime.choices["head"])
+    except KeyboardInterrupt as stop:
+        if str(stop):
+            raise
+        raise KeyboardInterrupt(_goodbye(paths)) from None
     except Exception as error:
         if swept:
             raise
         if cli.explain(error, ()):
             paths.remove_unbegun()
         raise cli.Told from error
+
+
+def _goodbye(paths: RunPaths) -> str:
+    """To whoever presses Ctrl-C while no steps are done: before them, or when the finished avatar is judged."""
+    if paths.checkpoint.exists():
+        return f"Stopped; the steps that are done are kept in {paths.root}. Start the same command again to go on."
+    return "Stopped before the first step; start the same command again."
 
 
 def check(config: DictConfig) -> None:

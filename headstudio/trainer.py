@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 NOBODY = Watch({}, "")
+STOPPING = "Stopping after this step; saving (Ctrl-C again stops at once, without) ..."
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ class Trainer:
         timer = PhaseTimer.continued(paths.timing, parts.device) if first else PhaseTimer(parts.device)
         health = Health(parts.device, loss_limit=self.loss_limit, checkpoint=paths.checkpoint)
 
-        with StopRequest() as stop, Progress(first, self.steps) as progress:
+        with StopRequest(STOPPING) as stop, Progress(first, self.steps) as progress:
             for step in range(first, self.steps):
                 with explained_oom("training", parts.device):
                     result = self._step(step, parts, optimizer, timer, health)

@@ -94,6 +94,7 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(tmp_path: Path, whole: Path, nu
         assert code == -signal.SIGKILL
     else:
         assert code == 130
+        assert "Stopping after this step; saving" in errors
         assert "of 20; everything is saved in" in errors
         assert "Start the same command again to go on from there." in errors
         assert "Traceback" not in errors
