@@ -76,3 +76,14 @@ def quoted(sentence: str) -> str:
     escaped = re.sub(r"(\\*)'", lambda found: found[1] * 2 + "\\'", sentence)
     escaped = re.sub(r"(\\+)$", lambda found: found[1] * 2, escaped)
     return f"'{escaped}'"
+
+
+def unquoted(value: str) -> str:
+    """What the user means by one value of Hydra's grammar: without the quotes around a text; else as it is."""
+    found = re.fullmatch(r"(['\"])(.*)\1", value, re.DOTALL)
+    if found is None:
+        return value
+    mark, text = found.groups()
+    if re.search(rf"(?<!\\)(?:\\\\)*{mark}", text):  # several texts
+        return value
+    return re.sub(rf"(\\+)({mark}|\Z)", lambda run: run[1][: len(run[1]) // 2] + run[2], text)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from headstudio import cli
 from headstudio.errors import UserError
 from headstudio.guidance.vocabulary import check_vocabulary
-from headstudio.prompts import expand, lists, quoted, read_prompts
+from headstudio.prompts import expand, lists, quoted, read_prompts, unquoted
 from headstudio.synthetic.candidates import measured
 from headstudio.synthetic.reading import parse
 
@@ -73,6 +73,24 @@ def test_a_file_is_a_list(tmp_path: Path) -> None:
 def test_any_sentence_survives_hydras_grammar(sentence: str) -> None:
     assert swept(f"prompt={quoted(sentence)},'x'")[0] == sentence
     assert OverridesParser.create().parse_override(f"prompt={quoted(sentence)}").value() == sentence
+    assert unquoted(quoted(sentence)) == sentence
+
+
+@pytest.mark.parametrize(
+    ("value", "meant"),
+    [
+        ("'a bald man'", "a bald man"),
+        ('"it\'s"', "it's"),
+        (r"'it\'s'", "it's"),
+        ("scaled", "scaled"),
+        ("'a','b'", "'a','b'"),
+        ("['a']", "['a']"),
+        ("'", "'"),
+        ("", ""),
+    ],
+)
+def test_what_is_shown_has_no_quotes_of_the_grammar(value: str, meant: str) -> None:
+    assert unquoted(value) == meant
 
 
 def test_mistakes_are_one_sentence(tmp_path: Path) -> None:

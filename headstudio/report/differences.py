@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from headstudio.evaluate.statistics import UNITS
+from headstudio.prompts import unquoted
 from headstudio.report.collect import Collection, Member
 
 DEFAULT = "(default)"
@@ -105,7 +106,7 @@ def measurements(collection: Collection) -> list[str]:
 def asked(member: Member) -> dict[str, str]:
     """A run's overrides as a mapping."""
     pairs = (text.partition("=") for text in member.overrides or ())
-    return {key.lstrip("+~"): value for key, _, value in pairs}
+    return {key.lstrip("+~"): unquoted(value) for key, _, value in pairs}
 
 
 def _candidates(members: Sequence[Member], given: Sequence[str]) -> list[tuple[str, bool]]:
@@ -121,8 +122,7 @@ def _candidates(members: Sequence[Member], given: Sequence[str]) -> list[tuple[s
 def _value(member: Member, given: Mapping[str, str], name: str) -> str:
     if name == "prompt" and member.prompt:
         return member.prompt
-    found = member.choices.get(name) or member.config.get(name) or given.get(name) or DEFAULT
-    return found.strip("'\"") if name == "prompt" else found
+    return member.choices.get(name) or member.config.get(name) or given.get(name) or DEFAULT
 
 
 def _home(name: str, column: Sequence[str], columns: Mapping[str, Sequence[str]], choices: Set[str]) -> str | None:

@@ -18,6 +18,7 @@ from typing import Any
 
 from headstudio import claim
 from headstudio.files import file_time
+from headstudio.prompts import unquoted
 from headstudio.runstate import RunPaths
 from headstudio.sweep.engine import Seen
 from headstudio.sweep.record import Command, Run, Sweep
@@ -204,4 +205,4 @@ def _done(sweep: Sweep, run: Run) -> Path:
 
 def _pair(override: str) -> tuple[str, str]:
     key, _, value = override.partition("=")
-    return key.lstrip("+~"), value
+    return key.lstrip("+~"), unquoted(value)

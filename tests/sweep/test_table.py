@@ -59,6 +59,23 @@ def test_the_summary_files_hold_every_run(three: tuple[Sweep, list[state.RunStat
     table.write_summary(sweep, [])
 
 
+def test_sentences_are_shown_without_the_quotes_of_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = Sweep(tmp_path)
+    sweep.prepare()
+    given = {"one": "prompt='a bald man'", "two": r"prompt='it\'s an old man'"}
+    sweep.save(Command.now(that_says({}), [Entry(name, (word,), "c0de", name) for name, word in given.items()]))
+    states = state.read_states(sweep)
+    table.write_summary(sweep, states)
+    with (sweep.root / "summary.csv").open(newline="") as file:
+        assert [row["prompt"] for row in csv.DictReader(file)] == ["a bald man", "it's an old man"]
+    table.print_table(sweep, states)
+    shown = capsys.readouterr().out
+    assert "it's an old man" in shown
+    assert "'a bald man'" not in shown
+
+
 def test_the_table_names_scores_reasons_logs_and_pictures(
     three: tuple[Sweep, list[state.RunState]], capsys: pytest.CaptureFixture[str]
 ) -> None:
