@@ -65,20 +65,24 @@ def help_text() -> str:
         lines.append(f"  {group}")
         for name, comment in options.items():
             mark = "*" if defaults.get(group) == name else " "
-            lines.append(f"   {mark} {name:<18}{comment}")
+            lines.append(_row(mark, name, comment))
     from headstudio.sweep.profiles import GROUP, profiles
 
     lines.append(f"  {GROUP}  (how the runs of -m reach machines; keys with --cfg hydra --package hydra.launcher)")
     for name, file in profiles().items():
-        lines.append(f"   {'*' if name == 'local' else ' '} {name:<18}{_first_comment(file)}")
+        lines.append(_row("*" if name == "local" else " ", name, _first_comment(file)))
     lines.append("  prompt=@LIST  (with -m: one run per sentence)")
-    lines.extend(f"     {name:<18}{comment}" for name, comment in lists().items())
+    lines.extend(_row(" ", name, comment) for name, comment in lists().items())
     from headstudio import ablation
 
     lines.append(f"  {ablation.KEY}=NAME  (with -m: one run per arm, sentence and seed; also a YAML file of yours)")
-    lines.extend(f"     {name:<18}{_first_comment(file)}" for name, file in ablation.files().items())
+    lines.extend(_row(" ", name, _first_comment(file)) for name, file in ablation.files().items())
     lines.append("\nFlags of Hydra itself: python -m headstudio.run --hydra-help")
     return "\n".join(lines)
+
+
+def _row(mark: str, name: str, comment: str) -> str:
+    return f"   {mark} {name:<19}  {comment}"
 
 
 def quote_prompts(arguments: Sequence[str]) -> list[str]:

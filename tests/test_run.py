@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -36,6 +37,9 @@ def test_help_answers_at_once_and_names_every_option(tmp_path: Path) -> None:
             assert comment
             assert comment in told.stdout
     assert "(Eq. 10)" in told.stdout
+    rows = [line[5:] for line in told.stdout.splitlines() if line.startswith(("     ", "   * ")) and line[5:].strip()]
+    assert len(rows) > 50
+    assert all(re.match(r"\S+ {2,}\S", row) for row in rows)
     assert not list(tmp_path.iterdir())
 
 
