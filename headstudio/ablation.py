@@ -13,11 +13,13 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from headstudio.ablation_checks import Checks
+from headstudio.camera_views import VIEWS
 from headstudio.cli import nearest
 from headstudio.errors import UserError
 from headstudio.prompts import quoted, read_prompts
@@ -50,6 +52,17 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Figure:
+    """Which heads stand side by side, and how one sees them."""
+
+    arms: tuple[str, ...]  # their names, in order
+    views: tuple[str, ...] = ("front", "front_open")  # of `camera_views.VIEWS`, in each cell
+    sentences: int = 4  # so many of the first
+    pixels: int = 220  # of one picture at most, each way
+    rows: str = "sentences"  # or "arms", where many arms would make narrow columns
+
+
+@dataclass(frozen=True)
 class Ablation:
     """One file of ablations/, read as one of its variants."""
 
@@ -60,7 +73,7 @@ class Ablation:
     prompts: tuple[str, ...]  # sentences
     seeds: tuple[int, ...]
     arms: Mapping[str, Arm]
-    figure: tuple[str, ...]  # names of the arms that are a figure's columns, in order
+    figure: Figure
     claims: tuple[Claim, ...]
 
     def overrides(self, arm: str, prompt: str, seed: int) -> tuple[str, ...]:
@@ -175,18 +188,15 @@ def _key(override: str) -> str:
     return override.partition("=")[0]
 
 
-@dataclass(frozen=True)
-class _File:
-    """Reads one file; every mistake is one sentence that names the file, the key and what would be right."""
-
-    path: Path
+class _File(Checks):
+    """Reads one file."""
 
     def read(self, variant: str) -> Ablation:
         whole = _choose(self._content(), variant)
         top = self._entries(whole, "", "title paper base prompts seeds arms", "figure claims")
         names, arms = self._arms(top["arms"])
         prompts = tuple(read_prompts(self._words(top["prompts"], "prompts")))
-        figure = [self._arm_name(name, names, "figure") for name in self._list(top.get("figure", names), "figure")]
+        figure = self._figure(top.get("figure", {}), names)
         claims = [
             self._claim(node, f"claims[{number}]", names, prompts)
             for number, node in enumerate(self._list(top.get("claims", []), "claims"))
@@ -200,7 +210,7 @@ class _File:
             prompts=prompts,
             seeds=tuple(self._seeds(top["seeds"])),
             arms=arms,
-            figure=tuple(name for name in figure if name in arms),
+            figure=replace(figure, arms=tuple(name for name in figure.arms if name in arms)),
             claims=tuple(claim for claim in claims if {claim.better, claim.than} <= arms.keys()),
         )
 
@@ -225,6 +235,26 @@ class _File:
         label = self._words(entries["label"], f"{key}.label")
         return Arm(name, label, self._overrides(entries["overrides"], f"{key}.overrides"))
 
+    def _figure(self, node: Any, names: Sequence[str]) -> Figure:
+        """A list names its arms alone; all of the file's, whatever the variant."""
+        node = {"arms": node} if isinstance(node, list) else node
+        entries = self._entries(node, "figure", "", " ".join(field.name for field in fields(Figure)))
+        read: dict[str, Any] = {"arms": names, **entries}
+        read["arms"] = tuple(
+            self._arm_name(name, names, "figure.arms") for name in self._list(read["arms"], "figure.arms")
+        )
+        if "views" in read:
+            views = self._list(read["views"], "figure.views")
+            read["views"] = tuple(self._one_of(name, VIEWS, f"figure.views: {name}") for name in views)
+            if not views:
+                raise self._wrong("figure.views", views, f"some of {', '.join(VIEWS)}")
+        for name, least in (("sentences", 1), ("pixels", 16)):
+            if name in read:
+                self._whole(read[name], f"figure.{name}", least)
+        if "rows" in read:
+            self._one_of(read["rows"], ("sentences", "arms"), f"figure.rows={read['rows']!r}")
+        return Figure(**read)
+
     def _claim(self, node: Any, key: str, names: Sequence[str], prompts: tuple[str, ...]) -> Claim:
         entries = self._entries(node, key, "says metric better than", "margin prompts")
         says, metric = (self._words(entries[name], f"{key}.{name}") for name in ("says", "metric"))
@@ -237,21 +267,6 @@ class _File:
         if strange := [sentence for sentence in chosen if sentence not in prompts]:
             raise self._wrong(f"{key}.prompts", strange[0], "a sentence of the ablation's list")
         return Claim(says, metric, better, than, float(margin), tuple(chosen))
-
-    def _entries(self, node: Any, key: str, required: str, optional: str = "") -> dict[str, Any]:
-        """A mapping with these keys and no other."""
-        known = [*required.split(), *optional.split()]
-        if not isinstance(node, dict):
-            raise self._wrong(key or "the file", node, f"a mapping with the keys {', '.join(known)}")
-        at = f"{key}." if key else ""
-        for name in node:
-            if name not in known:
-                hint = nearest(str(name), known)
-                raise UserError(f"The ablation {self.path}: {at}{name} is not one of {', '.join(known)}.{hint}")
-        for name in required.split():
-            if name not in node:
-                raise UserError(f"The ablation {self.path}: {at}{name} is missing.")
-        return node
 
     def _overrides(self, node: Any, key: str) -> tuple[str, ...]:
         words = self._list(node, key)
@@ -269,24 +284,6 @@ class _File:
         if len(set(seeds)) < len(seeds):
             raise self._wrong("seeds", node, "without repetition: a run that counts twice is no second witness")
         return seeds
-
-    def _arm_name(self, name: Any, names: Sequence[str], key: str) -> str:
-        if name not in names:
-            raise self._wrong(key, name, f"the name of an arm ({', '.join(names)})")
-        return str(name)
-
-    def _list(self, node: Any, key: str) -> list[Any]:
-        if not isinstance(node, list):
-            raise self._wrong(key, node, "a list")
-        return node
-
-    def _words(self, node: Any, key: str) -> str:
-        if not isinstance(node, str) or not node.strip():
-            raise self._wrong(key, node, "words")
-        return node.strip()
-
-    def _wrong(self, key: str, value: Any, right: str) -> UserError:
-        return UserError(f"The ablation {self.path}: {key}={value!r} must be {right}.")
 
 
 def _choose(node: Any, variant: str) -> Any:

@@ -64,7 +64,7 @@ def test_a_file_is_read_as_it_stands(tmp_path: Path) -> None:
     assert (found.name, found.title, found.base, found.seeds) == ("two", "Two", ("metrics=semantic",), (0, 1))
     assert found.prompts == tuple(read_prompts("tiny3"))
     assert found.arms["none"] == ablation.Arm("none", "no regularisation", ("reg=none",))
-    assert found.figure == ("none", "full", "tiny")
+    assert found.figure.arms == ("none", "full", "tiny")
     first, second, _ = found.claims
     assert (first.metric, first.better, first.than, first.margin) == ("trace.alignment_early", "full", "none", 0.0)
     assert (first.prompts, second.margin) == (found.prompts, 0.1)
@@ -74,7 +74,7 @@ def test_the_papers_variant_leaves_out_what_has_no_sense_there(tmp_path: Path) -
     found = ablation.load(written(tmp_path, WHOLE), "paper")
     assert found.prompts == tuple(read_prompts("paper10"))
     assert list(found.arms) == ["full", "none"]
-    assert found.figure == ("none", "full")
+    assert found.figure.arms == ("none", "full")
     assert [claim.says for claim in found.claims] == ["It helps"]
 
 
@@ -83,9 +83,19 @@ def test_without_a_figure_all_arms_are_its_columns_and_claims_may_choose_sentenc
     one = read_prompts("tiny3")[1]
     content["claims"][0]["prompts"] = {"default": [one], "paper": "all"}
     path = written(tmp_path, content)
-    assert ablation.load(path).figure == ("full", "none", "tiny")
+    assert ablation.load(path).figure == ablation.Figure(("full", "none", "tiny"))
     assert ablation.load(path).claims[0].prompts == (one,)
     assert ablation.load(path, "paper").claims[0].prompts == tuple(read_prompts("paper10"))
+
+
+def test_a_figure_says_how_its_heads_are_seen(tmp_path: Path) -> None:
+    views = {"default": ["face_open", "back"], "paper": ["front"]}
+    given = {"arms": ["tiny", "full"], "views": views, "sentences": 2, "pixels": 90, "rows": "arms"}
+    path = written(tmp_path, changed("figure", given))
+    assert ablation.load(path).figure == ablation.Figure(("tiny", "full"), ("face_open", "back"), 2, 90, "arms")
+    assert ablation.load(path, "paper").figure == ablation.Figure(("full",), ("front",), 2, 90, "arms")
+    only_views = ablation.load(written(tmp_path, changed("figure", {"views": ["back"]}))).figure
+    assert only_views == ablation.Figure(("full", "none", "tiny"), ("back",))
 
 
 @pytest.mark.parametrize(
@@ -105,7 +115,19 @@ def test_without_a_figure_all_arms_are_its_columns_and_claims_may_choose_sentenc
         ("arms.none.overides", [], "arms.none.overides is not one of label, overrides. Did you mean 'overrides'"),
         ("arms.none.overrides", None, "arms.none.overrides is missing"),
         ("arms.none.overrides", ["prompt=x"], "must be without prompt, which has its own line, prompts"),
-        ("figure", ["ful"], r"figure='ful' must be the name of an arm \(full, none, tiny\)"),
+        ("figure", ["ful"], r"figure.arms='ful' must be the name of an arm \(full, none, tiny\)"),
+        ("figure", "full", "figure='full' must be a mapping with the keys arms, views, sentences, pixels, rows"),
+        ("figure", {"view": ["front"]}, "figure.view is not one of arms, views, .*Did you mean 'views'"),
+        ("figure", {"views": "front"}, "figure.views='front' must be a list"),
+        ("figure", {"views": []}, r"figure.views=\[\] must be some of front, front_open, "),
+        (
+            "figure",
+            {"views": ["mouth_opn"]},
+            "figure.views: mouth_opn is not one of front, .*Did you mean 'mouth_open'",
+        ),
+        ("figure", {"sentences": 0}, "figure.sentences=0 must be a whole number of at least 1"),
+        ("figure", {"pixels": "many"}, "figure.pixels='many' must be a whole number of at least 16"),
+        ("figure", {"rows": "arm"}, "figure.rows='arm' is not one of sentences, arms. Did you mean 'arms'"),
         ("claims.0.than", "non", r"claims\[0\].than='non' must be the name of an arm"),
         ("claims.0.margin", -1, r"claims\[0\].margin=-1 must be a number of at least 0"),
         ("claims.0.prompts", ["a head"], r"claims\[0\].prompts='a head' must be a sentence of the ablation's list"),

@@ -16,10 +16,7 @@ from headstudio.errors import UserError
 from headstudio.report.ablation_runs import columns, every_number, finished, plan, read_rows, results, write_rows
 
 ROWS, PAGE, HEADS, CURVES = "runs.csv", "README.md", "heads.jpg", "curves.svg"
-SHOWN = {
-    HEADS: "Each arm's heads of the first sentences, first seed, at rest and with the mouth open",
-    CURVES: "During training: means over an arm's runs, with 95 % intervals",
-}
+TRAINING = "During training: means over an arm's runs, with 95 % intervals"
 RUNS = Path("multirun/ablations")
 
 
@@ -45,7 +42,7 @@ def write_results(name: str, own: Sequence[str], folders: Sequence[Path], out: P
     """
     from headstudio.files import put
     from headstudio.report.ablation_curves import write_curves
-    from headstudio.report.ablation_figure import write_heads
+    from headstudio.report.ablation_figure import caption, write_heads
     from headstudio.report.ablation_page import Page, commands, in_short, notes_of
     from headstudio.report.ablation_verdict import judge
 
@@ -59,7 +56,8 @@ def write_results(name: str, own: Sequence[str], folders: Sequence[Path], out: P
     names, findings = columns(wanted, found), judge(wanted, found)
     out.mkdir(parents=True, exist_ok=True)
     drawn = write_heads(out / HEADS, wanted, found), write_curves(out / CURVES, wanted, found)
-    figures = [(file, shown) for file, shown in SHOWN.items() if (out / file).exists()]
+    shown = ((HEADS, caption(wanted)), (CURVES, TRAINING))
+    figures = [(file, told) for file, told in shown if (out / file).exists()]
     write_rows(out / ROWS, found, every_number(found, names))
     page = Page(wanted, name, own, len(planned), found, names, findings, figures, notes)
     put(out / PAGE, page.text())

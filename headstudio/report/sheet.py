@@ -14,18 +14,26 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from headstudio.camera_views import View
 from headstudio.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
     from jaxtyping import Float
     from torch import Tensor
 
     from headstudio.head.model import HeadModel
 
-VIEWS = (("rest", 0.0), ("rest", -40.0), ("rest", 40.0), ("rest", 90.0), ("rest", 180.0), ("mouth_open", 15.0))
-LABELS = ("front", "40 right", "40 left", "side", "back", "mouth open")
+VIEWS = {
+    "front": View("at rest"),
+    "40 right": View("from its right", azimuth_deg=-40.0),
+    "40 left": View("from its left", azimuth_deg=40.0),
+    "side": View("from the side", azimuth_deg=90.0),
+    "back": View("from behind", azimuth_deg=180.0),
+    "mouth open": View("with its mouth open", "mouth_open", azimuth_deg=15.0),
+}
+"""Columns of a sheet."""
 
 
 def write_sheet(sweep: Path, path: Path, *, size: int, label_chars: int = 26) -> int:
@@ -49,33 +57,26 @@ def write_sheet(sweep: Path, path: Path, *, size: int, label_chars: int = 26) ->
     for row in finished:
         paths = RunPaths(row.directory)
         config = read_setting(paths)
-        rows.append(views(paths.avatar, made(paths, config, "head"), size))
+        rows.append(views(paths.avatar, made(paths, config, "head"), size, VIEWS.values()))
         # A sentence speaks for itself; a single run is told by its sentence too.
         told = [str(config.prompt)] if "prompt" in keys or not keys else []
         told += [f"{key}={row.overrides.get(key, '')}" for key in keys if key != "prompt"]
         labels.append("\n".join(wrapped(line, label_chars) for line in told))
-    write_grid(rows, path, row_labels=labels, column_labels=LABELS)
+    write_grid(rows, path, row_labels=labels, column_labels=list(VIEWS))
     return len(rows)
 
 
 @torch.no_grad()
-def views(
-    avatar_file: Path, head: HeadModel, size: int, wanted: Sequence[tuple[str, float]] = VIEWS
-) -> list[Float[Tensor, "3 H W"]]:
-    """Pictures of one avatar, on white: each a pose by its name and an azimuth in degrees."""
-    from headstudio.camera import cameras_from_orbit
+def views(avatar_file: Path, head: HeadModel, size: int, wanted: Iterable[View]) -> list[Float[Tensor, "3 H W"]]:
+    """Pictures of one avatar, on white, `size` pixels a side."""
     from headstudio.export.ply import load_avatar
     from headstudio.motion.evaluation import evaluation_poses
     from headstudio.render.cpu import CpuRenderer
 
     avatar = load_avatar(avatar_file, head)
-    renderer = avatar.renderer(CpuRenderer())
+    renderer, white = avatar.renderer(CpuRenderer()), torch.ones(3)
     poses = evaluation_poses(head)
-    pictures = []
-    for name, azimuth_deg in wanted:
-        cameras = cameras_from_orbit(azimuth_deg, 5.0, 1.75, 60.0, size, size, (0.0, 0.1, 0.0))
-        pictures.append(renderer(avatar.pose(poses[name])[2], cameras, torch.ones(3)).rgb[0])
-    return pictures
+    return [renderer(avatar.pose(poses[view.pose])[2], view.cameras(size), white).rgb[0] for view in wanted]
 
 
 def wrapped(text: str, width: int) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from headstudio.ablation import Ablation, Arm, Claim
+from headstudio.ablation import Ablation, Arm, Claim, Figure
 from headstudio.report.ablation_runs import Planned
 from headstudio.runstate import RunPaths
 
@@ -28,7 +28,8 @@ def claim(metric: str, *, margin: float = 0.0, prompts: Sequence[str] = PROMPTS)
 def ablation(*claims: Claim, prompts: Sequence[str] = PROMPTS, seeds: Sequence[int] = SEEDS) -> Ablation:
     """Two arms that differ in reg."""
     arms = {"full": Arm("full", "full", ()), "reg_none": Arm("reg_none", "no regularisation", ("reg=none",))}
-    return Ablation("made_up", "Made up", "What it says.", (), tuple(prompts), tuple(seeds), arms, tuple(arms), claims)
+    figure = Figure(tuple(arms))
+    return Ablation("made_up", "Made up", "What it says.", (), tuple(prompts), tuple(seeds), arms, figure, claims)
 
 
 def write_file(folder: Path, made: Ablation) -> Path:
@@ -41,7 +42,7 @@ def write_file(folder: Path, made: Ablation) -> Path:
         for c in made.claims
     ]
     content = {"title": made.title, "paper": made.paper, "base": list(made.base), "prompts": str(prompts)}
-    content |= {"seeds": list(made.seeds), "arms": arms, "figure": list(made.figure), "claims": claims}
+    content |= {"seeds": list(made.seeds), "arms": arms, "figure": list(made.figure.arms), "claims": claims}
     path = folder / f"{made.name}.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     return path

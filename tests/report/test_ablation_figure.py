@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -14,10 +17,13 @@ from made_up_ablation import PROMPTS, ablation, write_runs
 from omegaconf import OmegaConf
 from PIL import Image
 
+from headstudio.ablation import Ablation
+from headstudio.camera import project
+from headstudio.camera_views import VIEWS
 from headstudio.cli import conf_dir
 from headstudio.export.ply import save_avatar
 from headstudio.report.ablation_curves import _ticks, write_curves
-from headstudio.report.ablation_figure import write_heads
+from headstudio.report.ablation_figure import caption, write_heads
 from headstudio.report.ablation_runs import Planned, Result
 from headstudio.run import make, register_resolvers
 from headstudio.runstate import RunPaths
@@ -29,25 +35,44 @@ def planned(prompts: int) -> list[Planned]:
     return [Planned(arm, prompt, 0, f"{arm}{prompt}") for arm in ARMS for prompt in PROMPTS[:prompts]]
 
 
-def test_heads_stand_in_the_columns_of_their_arms(tmp_path: Path) -> None:
-    """One arm's head is red, the other's blue."""
+RED, BLUE, GREEN, BLACK = ([9, -9, -9], [-9, -9, 9], [-9, 9, -9], [-9, -9, -9])
+
+
+def painted(folder: Path, runs: list[Planned], colours: Sequence[Sequence[int]]) -> list[Result]:
+    """Runs whose heads have one colour each; behind the ears all are black."""
     register_resolvers()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         setting = compose("config", ["init=sparse"])
     head = make(setting.head)
     avatar = make(setting.representation)(head, torch.Generator().manual_seed(0), init=make(setting.init))
-    runs, found = planned(1), []
-    for run, root, colour in zip(
-        runs, write_runs(tmp_path, runs, lambda *_: {}), ([9, -9, -9], [-9, -9, 9]), strict=True
-    ):
+    behind = avatar.pose(head.neutral_pose())[2].means[0, :, 2] < 0
+    found = []
+    for run, root, colour in zip(runs, write_runs(folder, runs, lambda *_: {}), colours, strict=True):
         with torch.no_grad():
             avatar.opacity_logits.fill_(4.0)
             avatar.color_logits.copy_(torch.tensor(colour, dtype=torch.float32).expand_as(avatar.color_logits))
+            avatar.color_logits[behind] = -9.0
         save_avatar(avatar, root / "avatar.ply", head_name="anny")
         OmegaConf.save(setting, RunPaths(root).config, resolve=True)
         found.append(Result(run, "", {}, root))
-    wanted = ablation(prompts=PROMPTS[:1], seeds=[0])
-    assert write_heads(tmp_path / "heads.jpg", wanted, found, largest=48) == "its figure shows 2 heads"
+    return found
+
+
+def seen(wanted: Ablation, **figure: Any) -> Ablation:
+    """The same with another figure, of small pictures."""
+    return replace(wanted, figure=replace(wanted.figure, pixels=48, **figure))
+
+
+def middle(picture: np.ndarray) -> list[int]:
+    """Which channels are bright in the middle of a picture of 48 pixels."""
+    return [int(value > 128) for value in picture[20:28, 20:28].mean((0, 1))]
+
+
+def test_heads_stand_in_the_columns_of_their_arms(tmp_path: Path) -> None:
+    """One arm's head is red, the other's blue."""
+    found = painted(tmp_path, planned(1), (RED, BLUE))
+    wanted = seen(ablation(prompts=PROMPTS[:1], seeds=[0]))
+    assert write_heads(tmp_path / "heads.jpg", wanted, found) == "its figure shows 2 heads"
     sheet = np.asarray(Image.open(tmp_path / "heads.jpg")).astype(int)
     right, left = sheet[-52:-4, -100:-4], sheet[-52:-4, -200:-104]
     for cell in (left, right):  # two pictures, of a head with some white around it
@@ -62,6 +87,53 @@ def test_heads_stand_in_the_columns_of_their_arms(tmp_path: Path) -> None:
     assert (tmp_path / "heads.jpg").read_bytes() == kept
     assert "no figure yet (0 of 2" in write_heads(tmp_path / "none.jpg", wanted, [])
     assert not (tmp_path / "none.jpg").exists()
+
+
+def test_an_ablation_says_from_where_its_heads_are_seen(tmp_path: Path) -> None:
+    """From the front and from behind: a colour, then black; with arms as rows the first arm's are above."""
+    found = painted(tmp_path, planned(2), (RED, BLUE, GREEN, BLACK))
+    wanted = seen(ablation(prompts=PROMPTS[:2], seeds=[0]), views=("front", "back"), rows="arms")
+    assert write_heads(tmp_path / "heads.jpg", wanted, found) == "its figure shows 4 heads"
+    sheet = np.asarray(Image.open(tmp_path / "heads.jpg")).astype(int)
+    full, none = sheet[-104:-56], sheet[-52:-4]
+    first, second = slice(-200, -104), slice(-100, -4)  # the columns of the two sentences
+    for row, sentence, front in (
+        (full, first, [1, 0, 0]),
+        (full, second, [0, 0, 1]),
+        (none, first, [0, 1, 0]),
+        (none, second, [0, 0, 0]),
+    ):
+        cell = row[:, sentence]
+        assert middle(cell[:, :48]) == front
+        assert middle(cell[:, 48:]) == [0, 0, 0]
+    assert caption(wanted) == (
+        "Each arm's heads of the first 2 sentences, first seed: the head at rest, then the head from behind"
+    )
+
+
+def test_a_figure_of_fewer_sentences_has_fewer_rows(tmp_path: Path) -> None:
+    found = painted(tmp_path, planned(2), (RED, BLUE, GREEN, BLACK))
+    wanted = seen(ablation(prompts=PROMPTS[:2], seeds=[0]), views=("face",), sentences=1)
+    assert write_heads(tmp_path / "heads.jpg", wanted, found) == "its figure shows 2 heads"
+    assert caption(wanted) == "Each arm's heads of the first sentence, first seed: the face from near"
+    sheet = np.asarray(Image.open(tmp_path / "heads.jpg")).astype(int)
+    assert (middle(sheet[-52:-4, -104:-56]), middle(sheet[-52:-4, -52:-4])) == ([1, 0, 0], [0, 1, 0])
+    near = (sheet[-52:-4, -52:-4].min(-1) < 128).mean()
+    write_heads(tmp_path / "far.jpg", seen(wanted, views=("front_wide",)), found)
+    far = (np.asarray(Image.open(tmp_path / "far.jpg"))[-52:-4, -52:-4].min(-1) < 128).mean()
+    assert near > 0.6 > 0.3 > far > 0.1  # shares of the picture
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_a_view_frames_what_it_is_named_for(name: str) -> None:
+    """Where points between the eyes, at the mouth and of the crown land; whether the face is nearer than the nape."""
+    points = torch.tensor([[[0.0, 0.07, 0.3], [0.0, -0.32, 0.35], [0.0, 0.6, 0.1], [0.0, 0.07, -0.3]]])
+    (pixels,), (depth,) = project(points, VIEWS[name].cameras(100))
+    inside = ((pixels > 0) & (pixels < 100)).all(-1)[:3].tolist()
+    near = {"face": [True, True, False], "face_open": [True, True, False], "mouth_open": [False, True, False]}
+    assert inside == near.get(name, [True, True, True])
+    behind = {"side": 0.0, "back": 1.0, "back_near": 1.0}.get(name, -1.0)
+    assert torch.sign(torch.round(depth[0] - depth[3], decimals=4)) == behind
 
 
 def test_curves_go_through_the_means_of_each_arm(tmp_path: Path) -> None:
