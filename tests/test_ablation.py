@@ -259,7 +259,7 @@ def test_ablations_share_a_folder_and_stand_in_the_help() -> None:
     assert cli.with_sweep_folder(given) == given
     told = cli.help_text()
     for name, file in ablation.files().items():
-        assert f"{name:<18}{file.read_text().partition(chr(10))[0].lstrip('# ')}" in told
+        assert f"{name:<19}  {file.read_text().partition(chr(10))[0].lstrip('# ')}" in told
 
 
 def test_the_example_of_contributing_is_an_ablation(tmp_path: Path) -> None:
