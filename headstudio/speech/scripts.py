@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 
+from headstudio.errors import UserError
 from headstudio.speech import espeak
 
 SPELT = 1.5  # times as long as reading: names of letters take 1.9 to 14 times, words 0.9 to 1.1 (11 scripts, 5 voices)
@@ -58,7 +59,7 @@ def unread(text: str, voice: str) -> str:
     likely = [name for script in foreign for name in VOICES[script]]
     best = max(likely, key=lambda name: sum(many for script, many in foreign.items() if name in VOICES[script]))
     words = " ".join(word for word in text.split() if any(_script(letter) in foreign for letter in word))
-    if espeak.available() and _seconds(words, voice) < SPELT * _seconds(words, best):
+    if espeak.available() and _reads(words, voice, best):
         return ""
     named = " and ".join(script if script == "CJK" else script.capitalize() for script in foreign)
     return f"voice={voice} spells out {named} letters instead of reading the words; voice={best} reads them."
@@ -68,5 +69,14 @@ def _script(letter: str) -> str:
     return unicodedata.name(letter, "").partition(" ")[0]
 
 
+def _reads(words: str, voice: str, best: str) -> bool:
+    """Whether the voice takes about as long as one that reads these words; not if it says nothing at all."""
+    try:
+        return 0.0 < _seconds(words, voice) < SPELT * _seconds(words, best)
+    except UserError:  # an espeak-ng without the other voice
+        return False
+
+
 def _seconds(words: str, voice: str) -> float:
-    return espeak.timed(words, voice=voice, words_per_minute=160)[-1].start_s
+    phones = espeak.timed(words, voice=voice, words_per_minute=160)
+    return phones[-1].start_s if phones else 0.0

@@ -120,6 +120,15 @@ def test_words_that_a_voice_reads_are_not_told(text: str, voice: str) -> None:
 
 
 @pytest.mark.usefixtures("espeak_ng")
+def test_a_voice_that_is_not_here_or_says_nothing_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(scripts.VOICES, "CYRILLIC", ("xx-nobody",))
+    assert "voice=xx-nobody reads them" in scripts.unread("привет", "en-us")
+    monkeypatch.undo()
+    monkeypatch.setattr(espeak, "timed", lambda *_, **__: [])
+    assert "voice=ru reads them" in scripts.unread("привет", "en-us")
+
+
+@pytest.mark.usefixtures("espeak_ng")
 def test_every_voice_that_is_named_for_a_script_exists() -> None:
     listed = subprocess.run(["espeak-ng", "--voices"], check=True, capture_output=True, text=True).stdout
     languages = {line.split()[1].partition("-")[0] for line in listed.splitlines()[1:]}
